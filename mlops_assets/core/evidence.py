@@ -1,0 +1,158 @@
+"""The evidence on a version: its scores on the holdout rows, and the gates that judge them.
+
+Ties the estimators to the four gates of the policy, so that the report, the asset checks and the
+tests judge by one rule. Reading scores and recording verdicts belongs to others.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops_assets.core import gates
+from mlops_assets.core.calibration import (
+    ReliabilityBins,
+    expected_calibration_error,
+    reliability_bins,
+)
+from mlops_assets.core.comparison import MetricDifference, classification_metrics, compare
+from mlops_assets.core.conformal import ConformalRule, coverage, set_size
+from mlops_assets.core.estimate import Estimate
+from mlops_assets.core.gates import Verdict
+
+Floats = npt.NDArray[np.float64]
+
+
+class Policy(Protocol):
+    """What the gates need to know of a policy; declared in `spec.GatePolicy`."""
+
+    @property
+    def ece_limit(self) -> float: ...  # noqa: D102
+    @property
+    def bin_limit(self) -> float: ...  # noqa: D102
+    @property
+    def coverage_tolerance(self) -> float: ...  # noqa: D102
+    @property
+    def metric_margin(self) -> float: ...  # noqa: D102
+    @property
+    def bins(self) -> int: ...  # noqa: D102
+    @property
+    def binning(self) -> Literal["mass", "width"]: ...  # noqa: D102
+    @property
+    def min_bin_rows(self) -> int: ...  # noqa: D102
+    @property
+    def min_holdout_rows(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The champion's scores on the same rows, and how many of these rows it has learned from."""
+
+    version: str
+    probabilities: Floats
+    overlap_rows: int
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Labels and probabilities of the holdout rows, shape (n,) each, and who is compared.
+
+    `champion` is None only when there is no champion.
+    """
+
+    labels: npt.NDArray[np.int64]
+    probabilities: Floats
+    rule: ConformalRule
+    champion: Champion | None
+    threshold: float = 0.5
+
+    def bins(self, policy: Policy) -> ReliabilityBins:
+        """Reliability bins as the policy wants them."""
+        return reliability_bins(
+            self.labels,
+            self.probabilities,
+            n_bins=policy.bins,
+            strategy=policy.binning,
+            min_rows=policy.min_bin_rows,
+        )
+
+    def coverage(self) -> Estimate:
+        """Coverage of the conformal sets."""
+        return coverage(self.labels, self.rule.prediction_sets(self.probabilities), self.rule)
+
+    def differences(self) -> tuple[MetricDifference, ...] | None:
+        """Metrics minus the champion's on the same rows; None without a champion."""
+        if self.champion is None:
+            return None
+        return compare(
+            self.labels,
+            self.probabilities,
+            self.champion.probabilities,
+            threshold=self.threshold,
+            champion_threshold=self.champion.threshold,
+        )
+
+    def metrics(self, policy: Policy) -> dict[str, float]:
+        """All numbers of the report by name."""
+        ece = expected_calibration_error(self.bins(policy))
+        sets = self.rule.prediction_sets(self.probabilities)
+        covered = self.coverage()
+        return {
+            **classification_metrics(self.labels, self.probabilities, self.threshold),
+            "ece": ece.value,
+            "ece_low": ece.low,
+            "ece_high": ece.high,
+            "coverage": covered.value,
+            "coverage_low": covered.low,
+            "coverage_high": covered.high,
+            "set_size": set_size(sets).value,
+            "base_rate": float(self.labels.mean()),
+        }
+
+
+def _ece(evidence: Evidence, policy: Policy) -> Verdict:
+    bins = evidence.bins(policy)
+    return gates.ece_below_limit(bins, limit=policy.ece_limit, min_rows=policy.min_holdout_rows)
+
+
+def _bins(evidence: Evidence, policy: Policy) -> Verdict:
+    return gates.reliability_bins_within_limit(
+        evidence.bins(policy), limit=policy.bin_limit, min_rows=policy.min_holdout_rows
+    )
+
+
+def _coverage(evidence: Evidence, policy: Policy) -> Verdict:
+    return gates.coverage_within_tolerance(
+        evidence.coverage(),
+        evidence.rule,
+        tolerance=policy.coverage_tolerance,
+        min_rows=policy.min_holdout_rows,
+    )
+
+
+def _champion(evidence: Evidence, policy: Policy) -> Verdict:
+    if evidence.champion and evidence.champion.overlap_rows:
+        return gates.champion_has_seen_holdout(evidence.champion.overlap_rows, len(evidence.labels))
+    return gates.no_metric_below_champion(
+        evidence.differences(), margin=policy.metric_margin, min_rows=policy.min_holdout_rows
+    )
+
+
+GATES: Mapping[str, Callable[[Evidence, Policy], Verdict]] = {
+    "ece_below_limit": _ece,
+    "reliability_bins_within_limit": _bins,
+    "coverage_within_tolerance": _coverage,
+    "no_metric_below_champion": _champion,
+}
+"""The gates that a version must pass before it is released, by name."""
+
+RULES: Mapping[str, str] = {
+    "ece_below_limit": "ECE < {ece_limit:g} on holdout, the whole 95% interval included",
+    "reliability_bins_within_limit": "no reliability bin deviates by more than {bin_limit:g}",
+    "coverage_within_tolerance": "conformal coverage within {coverage_tolerance:g} of the stated",
+    "no_metric_below_champion": "no metric below the champion's on the same rows",
+}
+"""What each gate demands, to be filled in from the policy."""

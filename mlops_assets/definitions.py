@@ -1,0 +1,11 @@
+"""The default code location: the models of the flights showcase.
+
+Your own code location is a module like this one, named in `workspace.yaml`.
+"""
+
+from mlops_assets.defs.build import build_definitions
+from mlops_assets.showcase.flights.specs import FLIGHT_DELAY
+
+SPECS = (FLIGHT_DELAY,)
+
+defs = build_definitions(SPECS)

@@ -1,0 +1,107 @@
+"""The candidate: a model trained on a snapshot, calibrated, conformalized and registered."""
+
+import json
+
+import dagster as dg
+
+from mlops_assets.core import training
+from mlops_assets.defs import keys, records
+from mlops_assets.defs.tracking import mlflow_run
+from mlops_assets.platform import Platform, git_commit
+from mlops_assets.spec import SPLITS, ModelSpec
+from mlops_assets.stores.registry import ModelVersion
+from mlops_assets.stores.training_sets import TrainingSet
+
+
+def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
+    """Build the asset of a model's candidate."""
+
+    @dg.asset(
+        key=keys.candidate(spec),
+        group_name=spec.name,
+        kinds={"scikitlearn", "mlflow"},
+        description=f"Newest registered version of {spec.name}: trained, calibrated, not released.",
+        deps=[keys.training_set(spec)],
+        owners=list(spec.owners),
+    )
+    def candidate(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        snapshot = records.needed(context.instance, keys.training_set(spec))["snapshot"]
+        data = platform.training_sets.read(spec.name, snapshot)
+        tags = version_tags(spec, data, context.run.run_id)
+        with mlflow_run(context, platform, spec.name, tags) as mlflow:
+            fitted = training.fit(
+                spec.estimator(spec.seed),
+                calibration=spec.calibration,
+                confidence=spec.confidence,
+                **{name: data.rows(name) for name in ("train", "calibrate", "conformalize")},
+            )
+            _log_training(mlflow, platform, spec, data)
+            version = platform.registry.register(
+                spec.name,
+                mlflow.active_run().info.run_id,
+                fitted,
+                data.rows("holdout").inputs.head(5),
+                metadata={"snapshot": snapshot, "inputs": list(spec.inputs)},
+                tags=tags,
+            )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(f"{spec.name}/{version.version}"),
+            metadata=_metadata(platform, version, snapshot),
+        )
+
+    return candidate
+
+
+def version_tags(spec: ModelSpec, data: TrainingSet, run_id: str) -> dict[str, str]:
+    """Tags that tie a version to what it was made from."""
+    return {
+        "mlops.snapshot": data.snapshot,
+        "mlops.recipe": data.manifest["recipe"],
+        "mlops.windows": json.dumps(data.manifest["windows"], sort_keys=True),
+        "mlops.feature_service": data.manifest["feature_service"],
+        "mlops.feature_service_digest": data.manifest["feature_service_digest"],
+        "mlops.git_commit": git_commit(),
+        "mlops.dagster_run": run_id,
+        "mlops.owners": ", ".join(spec.owners),
+    }
+
+
+def _log_training(mlflow: object, platform: Platform, spec: ModelSpec, data: TrainingSet) -> None:
+    """Log parameters and dataset inputs to the active run."""
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource  # noqa: F401
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+
+    estimator = spec.estimator(spec.seed).get_params(deep=True)
+    plain = {
+        name: value
+        for name, value in estimator.items()
+        if isinstance(value, (bool, int, float, str)) or value is None
+    }
+    mlflow.log_params(  # type: ignore[attr-defined]
+        {
+            **plain,
+            "calibration": spec.calibration,
+            "confidence": spec.confidence,
+            "seed": spec.seed,
+            **{f"{name}_window": str(data.manifest["windows"][name]) for name in SPLITS},
+        }
+    )
+    path = platform.training_sets.file(spec.name, data.snapshot)
+    source = resolve_dataset_source(str(path))
+    for split in SPLITS:
+        dataset = MetaDataset(source, name=f"{spec.name} {split}", digest=data.snapshot[:32])
+        mlflow.log_input(dataset, context=split)  # type: ignore[attr-defined]
+
+
+def _metadata(
+    platform: Platform, version: ModelVersion, snapshot: str
+) -> dict[str, object]:
+    return {
+        "version": version.version,
+        "snapshot": snapshot,
+        "mlflow_run": version.run_id,
+        "mlflow_uri": platform.registry.uri,
+    }

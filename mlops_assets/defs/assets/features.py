@@ -1,0 +1,117 @@
+"""Feature tables by day, entity rows, and the Feast registry that declares them."""
+
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.core import fingerprint
+from mlops_assets.defs import keys, metadata, partitions
+from mlops_assets.engines import duckdb as engine
+from mlops_assets.platform import Platform
+from mlops_assets.spec import ModelSpec
+from mlops_assets.stores.feature_store import service_digest
+from mlops_assets.tables import EntityRows, FeatureService, FeatureView
+
+
+def raw_marks(platform: Platform, table: FeatureView | EntityRows) -> dict[str, str]:
+    """Fingerprints of the raw tables under a table, by source."""
+    lake = platform.lake
+    return {
+        source.name: next(iter(lake.fingerprints(lake.file(engine.raw(source))).values()), "")
+        for source in table.sources
+    }
+
+
+def feature_asset(view: FeatureView) -> dg.AssetsDefinition:
+    """Build the daily-partitioned asset of a feature view; a range of days is one run."""
+
+    @dg.asset(
+        key=keys.features(view),
+        group_name="features",
+        kinds={"duckdb", "parquet"},
+        description=view.description,
+        deps=[keys.raw(source) for source in view.sources],
+        partitions_def=partitions.days(view.calendar),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        metadata={"dagster/column_schema": metadata.schema(view.columns), "ttl": str(view.ttl)},
+    )
+    def table(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        days = partitions.chosen(context)
+        mark = engine.features_fingerprint(view, raw_marks(platform, view))
+        counts = engine.write_features(platform.lake, view, days, mark)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(counts.values()),
+                "days": len(days),
+                "empty_days": sum(count == 0 for count in counts.values()),
+                "dagster/uri": str(platform.lake.folder(engine.features(view))),
+                "fingerprint": mark,
+            },
+        )
+
+    return table
+
+
+def rows_asset(table: EntityRows) -> dg.AssetsDefinition:
+    """Build the asset of a table of entity rows."""
+
+    @dg.asset(
+        key=keys.rows(table),
+        group_name="rows",
+        kinds={"duckdb", "parquet"},
+        description=table.description,
+        deps=[keys.raw(source) for source in table.sources],
+        metadata={"dagster/column_schema": metadata.schema(table.columns)},
+    )
+    def rows(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        mark = engine.rows_fingerprint(table, raw_marks(platform, table))
+        count = engine.write_rows(platform.lake, table, mark)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(mark),
+            metadata={
+                "dagster/row_count": count,
+                "dagster/uri": str(platform.lake.file(engine.rows(table))),
+                "fingerprint": mark,
+            },
+        )
+
+    return rows
+
+
+def digests(services: tuple[FeatureService, ...]) -> dict[str, str]:
+    """Digest of each service, by name."""
+    return {
+        service.name: service_digest(
+            service, {view.name: engine.definition(view) for view in service.views}
+        )
+        for service in services
+    }
+
+
+def registry_asset(specs: tuple[ModelSpec, ...]) -> dg.AssetsDefinition:
+    """Build the asset of the Feast registry: entities, feature views and feature services."""
+    services = tuple({spec.features.name: spec.features for spec in specs}.values())
+
+    @dg.asset(
+        key=keys.FEATURE_REGISTRY,
+        group_name="features",
+        kinds={"feast"},
+        description="Entities, feature views and feature services, as declared, in Feast.",
+        deps=[keys.features(v) for v in {v.name: v for s in services for v in s.views}.values()],
+    )
+    def registry(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        counts = platform.features.apply(services)
+        marks = digests(services)
+        rows: list[dict[str, Any]] = [
+            {"service": service.name, "feature": feature.name, "description": feature.description}
+            for service in services
+            for feature in service.features
+        ]
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(fingerprint.of_values(marks)),
+            metadata={**counts, "digests": marks, "features": metadata.table(rows)},
+        )
+
+    return registry

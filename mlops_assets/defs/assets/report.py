@@ -1,0 +1,148 @@
+"""The calibration report: what holdout says about the candidate, next to the champion."""
+
+import json
+from typing import Any
+
+import dagster as dg
+import numpy as np
+
+from mlops_assets.core import plots, splits, training
+from mlops_assets.core.evidence import Champion, Evidence
+from mlops_assets.defs import keys, metadata, records
+from mlops_assets.platform import Platform
+from mlops_assets.spec import ModelSpec, Windows
+from mlops_assets.stores.registry import CHAMPION, ModelVersion
+from mlops_assets.stores.training_sets import TrainingSet
+from mlops_assets.tables import EVENT_TIME
+
+
+def report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
+    """Build the asset of a model's calibration report."""
+
+    @dg.asset(
+        key=keys.report(spec),
+        group_name=spec.name,
+        kinds={"scikitlearn", "mlflow"},
+        description=f"Holdout scores of the candidate of {spec.name}: the evidence for its gates.",
+        deps=[keys.candidate(spec)],
+        owners=list(spec.owners),
+    )
+    def calibration_report(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        record = records.needed(context.instance, keys.candidate(spec))
+        version = platform.registry.version(spec.name, record["version"])
+        data = platform.training_sets.read(spec.name, record["snapshot"])
+        fitted = platform.registry.load(version)
+        holdout = data.rows("holdout")
+        evidence = Evidence(
+            labels=holdout.labels,
+            probabilities=fitted.probabilities(holdout.inputs),
+            rule=fitted.rule,
+            champion=_champion(platform, spec, version, data),
+            threshold=spec.threshold,
+        )
+        row_ids = data.part("holdout")[spec.rows.row_id].combine_chunks()
+        digest = platform.scores.write(spec.name, version.version, row_ids, evidence)
+
+        importance = training.importance(fitted, holdout, seed=spec.seed)
+        measured = evidence.metrics(spec.gates)
+        pictures = _pictures(spec, version, evidence, importance)
+        _log(platform, version, evidence, measured, pictures, importance)
+        return dg.MaterializeResult(
+            metadata={
+                "version": version.version,
+                "snapshot": data.snapshot,
+                "evidence": digest,
+                "champion_compared": evidence.champion.version if evidence.champion else "none",
+                "holdout_rows": len(holdout.labels),
+                **metadata.numbers(measured),
+                "bins": metadata.bins(evidence.bins(spec.gates)),
+                "differences": _differences(evidence),
+                "importance": metadata.table(
+                    [{"column": k, "importance": v} for k, v in importance.items()]
+                ),
+                **{
+                    name.removesuffix(".png"): metadata.picture(png, name)
+                    for name, png in pictures.items()
+                },
+            }
+        )
+
+    return calibration_report
+
+
+def _champion(
+    platform: Platform, spec: ModelSpec, version: ModelVersion, data: TrainingSet
+) -> Champion | None:
+    """Score the holdout with the champion; None when there is none or it is this version."""
+    champion = platform.registry.alias(spec.name, CHAMPION)
+    if champion is None or champion.version == version.version:
+        return None
+    times = data.part("holdout")[EVENT_TIME].to_pandas().dt.tz_localize(None).to_numpy()
+    learned = Windows.model_validate(json.loads(champion.tags["mlops.windows"]))
+    seen = np.zeros(times.shape, dtype=bool)
+    for name, window in learned.items():
+        if name in splits.LEARNED:
+            seen |= splits.in_window(times, window)
+    fitted = platform.registry.load(champion)
+    inputs = data.rows("holdout").inputs
+    return Champion(champion.version, fitted.probabilities(inputs), int(seen.sum()), spec.threshold)
+
+
+def _pictures(
+    spec: ModelSpec, version: ModelVersion, evidence: Evidence, importance: dict[str, float]
+) -> dict[str, bytes]:
+    name = f"{spec.name} version {version.version}"
+    decided = (evidence.probabilities >= spec.threshold).astype(np.int64)
+    counts = np.bincount(evidence.labels * 2 + decided, minlength=4).reshape(2, 2)
+    return {
+        "reliability_diagram.png": plots.reliability_diagram(
+            evidence.bins(spec.gates), title=f"{name}: reliability", limit=spec.gates.bin_limit
+        ),
+        "feature_importance.png": plots.importance_chart(
+            importance, title=f"{name}: permutation importance"
+        ),
+        "confusion_matrix.png": plots.confusion_chart(
+            counts, title=f"{name}: decisions at {spec.threshold:g}"
+        ),
+    }
+
+
+def _log(
+    platform: Platform,
+    version: ModelVersion,
+    evidence: Evidence,
+    measured: dict[str, float],
+    pictures: dict[str, bytes],
+    importance: dict[str, float],
+) -> None:
+    """Log metrics, pictures and texts to the version's MLflow run."""
+    from sklearn.metrics import classification_report
+
+    decided = (evidence.probabilities >= evidence.threshold).astype(np.int64)
+    texts = {
+        "classification_report.txt": classification_report(
+            evidence.labels, decided, zero_division=0
+        ),
+        "feature_importance.json": json.dumps(importance, indent=1),
+    }
+    platform.registry.log(version.run_id, measured, {**pictures, **texts})
+
+
+def _differences(evidence: Evidence) -> dg.MetadataValue:
+    found = evidence.differences()
+    if found is None:
+        return dg.MetadataValue.text("no champion to compare with")
+    rows: list[dict[str, Any]] = [
+        {
+            "metric": d.metric,
+            "candidate": d.candidate,
+            "champion": d.champion,
+            "difference": d.difference,
+            "low": d.low,
+            "high": d.high,
+        }
+        for d in found
+    ]
+    return metadata.table(rows)

@@ -1,0 +1,101 @@
+"""The training set: entity rows with labels, splits, and features as known at each row's time."""
+
+import json
+
+import dagster as dg
+import numpy as np
+from pydantic import Field
+
+from mlops_assets.core import splits
+from mlops_assets.core.labels import LabelCount, refuse_unlearnable
+from mlops_assets.defs import keys, metadata
+from mlops_assets.defs.assets.features import digests, raw_marks
+from mlops_assets.inference import batch
+from mlops_assets.platform import Platform
+from mlops_assets.recipe import learned_windows, recipe
+from mlops_assets.spec import SPLITS, ModelSpec, Windows
+from mlops_assets.stores.training_sets import SPLIT
+from mlops_assets.tables import EVENT_TIME
+
+
+class TrainingSetConfig(dg.Config):
+    """What a run may choose about a training set."""
+
+    holdout: str = Field(
+        default="",
+        description="Month to hold out (YYYY-MM); empty takes the windows of the spec.",
+    )
+
+
+def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
+    """Build the asset of a model's training set."""
+
+    @dg.asset(
+        key=keys.training_set(spec),
+        group_name=spec.name,
+        kinds={"feast", "parquet"},
+        description=f"Snapshot of rows, features and labels for {spec.name}, split by time.",
+        deps=[
+            keys.FEATURE_REGISTRY,
+            keys.rows(spec.rows),
+            *(keys.features(view) for view in spec.features.views),
+        ],
+        owners=list(spec.owners),
+    )
+    def training_set(
+        config: TrainingSetConfig, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        windows = spec.windows.for_holdout(config.holdout) if config.holdout else spec.windows
+        rows = batch.entity_rows(platform, spec, windows.train.start, windows.holdout.end)
+        times = rows[EVENT_TIME].dt.tz_localize(None).to_numpy()
+        known = rows[spec.label.known_at].dt.tz_localize(None).to_numpy()
+        rows[SPLIT] = splits.assign(times, known, windows.items())
+        counts = splits.counts(rows[SPLIT].to_numpy())
+        rows = rows[np.isin(rows[SPLIT].to_numpy(), SPLITS)].reset_index(drop=True)
+        positives = rows.groupby(SPLIT)[spec.label.column].sum()
+        labels = {name: LabelCount(counts[name], int(positives[name])) for name in positives.index}
+        refuse_unlearnable(spec.name, learned_windows(windows), labels)
+
+        table = batch.with_features(platform, spec, rows)
+        digest = digests((spec.features,))[spec.features.name]
+        marks: dict[str, str] = {}
+        for table_of in (spec.rows, *spec.features.views):
+            marks.update(raw_marks(platform, table_of))
+        manifest = {
+            "model": spec.name,
+            "inputs": list(spec.inputs),
+            "label": spec.label.column,
+            "windows": json.loads(windows.model_dump_json()),
+            "rows": {name: labels[name].rows for name in SPLITS},
+            "purged": counts.get(splits.PURGED, 0),
+            "feature_service": spec.features.name,
+            "feature_service_digest": digest,
+            "recipe": recipe(spec, windows, marks, digest),
+        }
+        kept = platform.training_sets.write(spec.name, table, manifest)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(kept.snapshot),
+            metadata={
+                "dagster/row_count": table.num_rows,
+                "dagster/uri": str(platform.training_sets.file(spec.name, kept.snapshot)),
+                "snapshot": kept.snapshot,
+                "recipe": manifest["recipe"],
+                "purged_rows": counts.get(splits.PURGED, 0),
+                "splits": metadata.table(
+                    [
+                        {
+                            "split": name,
+                            "window": str(getattr(windows, name)),
+                            "rows": labels[name].rows,
+                            "label_rate": labels[name].rate,
+                        }
+                        for name in SPLITS
+                    ]
+                ),
+                **{f"{name}_rows": labels[name].rows for name in SPLITS},
+                "holdout_label_rate": labels["holdout"].rate,
+            },
+        )
+
+    return training_set
+

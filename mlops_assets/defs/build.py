@@ -1,0 +1,74 @@
+"""Assembly: from model specs to Dagster definitions.
+
+Orchestration only. No asset, check or resource is implemented here.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from mlops_assets.defs.assets.candidate import candidate_asset
+from mlops_assets.defs.assets.features import feature_asset, registry_asset, rows_asset
+from mlops_assets.defs.assets.predictions import predictions_asset
+from mlops_assets.defs.assets.raw import raw_asset
+from mlops_assets.defs.assets.release import champion_asset
+from mlops_assets.defs.assets.report import report_asset
+from mlops_assets.defs.assets.training_set import training_set_asset
+from mlops_assets.defs.checks.contracts import source_check, training_set_check
+from mlops_assets.defs.checks.gate import gate_checks
+from mlops_assets.defs.progress import progress_logger
+from mlops_assets.defs.resources import platform
+from mlops_assets.spec import ModelSpec, all_rows, all_sources, all_views
+from mlops_assets.tables import refuse_duplicates
+
+
+def build_definitions(
+    specs: Sequence[ModelSpec], resources: Mapping[str, object] | None = None
+) -> dg.Definitions:
+    """Build the code location of some models.
+
+    Args:
+        specs: the models. What they share (sources, views, rows) is built once.
+        resources: resources to put in the place of the default ones.
+
+    Raises:
+        DeclarationError: two different things have one name.
+    """
+    with warnings.catch_warnings():
+        # What Dagster still calls beta and is used here (backfill policies) has tests of its own.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _build(tuple(specs), resources or {})
+
+
+def _build(models: tuple[ModelSpec, ...], resources: Mapping[str, object]) -> dg.Definitions:
+    refuse_duplicates("model", "the code location", models)
+    sources, views, rows = all_sources(models), all_views(models), all_rows(models)
+    model_assets = [
+        build(spec)
+        for spec in models
+        for build in (
+            training_set_asset,
+            candidate_asset,
+            report_asset,
+            champion_asset,
+            predictions_asset,
+        )
+    ]
+    return dg.Definitions(
+        assets=[
+            *(raw_asset(source) for source in sources),
+            *(feature_asset(view) for view in views),
+            *(rows_asset(table) for table in rows),
+            registry_asset(models),
+            *model_assets,
+        ],
+        asset_checks=[
+            *(source_check(source) for source in sources),
+            *(training_set_check(spec) for spec in models),
+            *(check for spec in models for check in gate_checks(spec)),
+        ],
+        resources={"platform": platform, **resources},
+        loggers={"progress": progress_logger},
+        executor=dg.multiprocess_executor.configured({"max_concurrent": 2}),
+    )

@@ -1,0 +1,1 @@
+"""The asset checks: contracts of tables, and the gates of candidates."""

@@ -1,0 +1,90 @@
+"""Gates as asset checks: a verdict in, a blocking check out, and nothing else gets through.
+
+A check that returns a bool records nothing and lets downstream run; a warning passes. So a gate
+accepts verdicts only, and always blocks with severity ERROR. What a gate demands stands in
+`core/evidence.py`; whether a version may be released, in `guard.py`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.core.evidence import GATES, RULES
+from mlops_assets.core.gates import Verdict
+from mlops_assets.defs import keys, metadata, records
+from mlops_assets.errors import GateError
+from mlops_assets.platform import Platform
+from mlops_assets.spec import ModelSpec
+
+
+def gate(
+    *, asset: dg.AssetKey, name: str, description: str
+) -> Callable[[Callable[..., Any]], dg.AssetChecksDefinition]:
+    """Turn a function that returns `(verdict, identity)` into a blocking asset check.
+
+    Args:
+        asset: the asset that is judged.
+        name: name of the gate.
+        description: what it demands.
+
+    The check raises GateError, and so blocks, when the function returns anything else. `identity`
+    is a dict of texts that name what was judged.
+    """
+
+    def wrap(judge: Callable[..., Any]) -> dg.AssetChecksDefinition:
+        @dg.asset_check(asset=asset, name=name, description=description, blocking=True)
+        @functools.wraps(judge)
+        def checked(*args: Any, **kwargs: Any) -> dg.AssetCheckResult:
+            returned = judge(*args, **kwargs)
+            match returned:
+                case (Verdict() as verdict, dict() as identity):
+                    pass
+                case _:
+                    raise GateError(
+                        f"the gate {name!r} returned {type(returned).__name__}: {returned!r}",
+                        expected="a verdict, and what it is about",
+                        do="return (Verdict, identity); anything less would let a model through",
+                    )
+            return dg.AssetCheckResult(
+                passed=verdict.outcome == "passed",
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=f"{verdict.outcome}: {verdict.reason}",
+                metadata={**metadata.verdict(verdict), **identity},
+            )
+
+        return checked
+
+    return wrap
+
+
+def gate_checks(spec: ModelSpec) -> list[dg.AssetChecksDefinition]:
+    """The gates of a model, on its calibration report."""
+    rules = spec.gates.model_dump()
+    return [_gate(spec, name, RULES[name].format(**rules)) for name in GATES]
+
+
+def _gate(spec: ModelSpec, name: str, rule: str) -> dg.AssetChecksDefinition:
+    @gate(asset=keys.report(spec), name=name, description=rule)
+    def judge(
+        context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> tuple[Verdict, dict[str, str]]:
+        record = records.needed(context.instance, keys.report(spec))
+        evidence = platform.scores.read(spec.name, record["version"], record["evidence"])
+        verdict = GATES[name](evidence, spec.gates)
+        platform.registry.tag(
+            spec.name, record["version"], {f"mlops.gate.{name}": verdict_text(verdict)}
+        )
+        identity = {n: record[n] for n in ("version", "snapshot", "evidence", "champion_compared")}
+        return verdict, identity
+
+    return judge
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """A verdict as JSON, for the tag of a version."""
+    import json
+    from dataclasses import asdict
+
+    return json.dumps({k: v for k, v in asdict(verdict).items() if k != "details"})

@@ -1,0 +1,188 @@
+"""The main job: bring a model up to date in one Dagster run, in this process.
+
+Decides which assets are stale, runs them, and says what came of it. Assets do the work; printing
+is the work of the command line.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from mlops_assets.core.evidence import GATES
+from mlops_assets.defs import keys, records
+from mlops_assets.defs.assets.features import digests
+from mlops_assets.defs.build import build_definitions
+from mlops_assets.defs.instance import opened
+from mlops_assets.defs.progress import Listener, listening
+from mlops_assets.engines import duckdb as engine
+from mlops_assets.platform import Platform
+from mlops_assets.recipe import recipe, refuse_unusable, source_marks
+from mlops_assets.spec import ModelSpec, Windows, all_views
+from mlops_assets.stores.registry import CHAMPION, ModelVersion
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the main job came to.
+
+    Args:
+        version: the version that was judged; None when the run failed before there was one.
+        released: whether that version is champion now.
+        champion: the champion now, None when there is none.
+        materialized: assets that were materialized, in order.
+        run_id: the Dagster run; None when everything was up to date.
+        error: why the run failed, when it did for another reason than a gate.
+    """
+
+    version: ModelVersion | None
+    released: bool
+    champion: ModelVersion | None
+    materialized: tuple[str, ...]
+    run_id: str | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The assets that are stale, and the version that already is what a run would make."""
+
+    stale: tuple[dg.AssetKey, ...]
+    existing: ModelVersion | None
+
+
+def plan(
+    instance: dg.DagsterInstance, platform: Platform, spec: ModelSpec, windows: Windows
+) -> Plan:
+    """Find what is stale: tables whose fingerprint differs, and the model when its recipe is new.
+
+    Raises:
+        SourceError: when a source is missing, empty, or lacks a column.
+    """
+    lake, marks = platform.lake, source_marks(platform, spec)
+    stale = [
+        keys.raw(source)
+        for source in spec.sources
+        if set(lake.fingerprints(lake.file(engine.raw(source))).values()) != {marks[source.name]}
+        or records.newest(instance, keys.raw(source)) is None
+    ]
+    for view in spec.features.views:
+        mark = engine.features_fingerprint(view, marks)
+        wanted = {f"{day}.parquet": mark for day in engine.days_of(view)}
+        if lake.fingerprints(lake.folder(engine.features(view))) != wanted:
+            stale.append(keys.features(view))
+    rows_mark = engine.rows_fingerprint(spec.rows, marks)
+    if set(lake.fingerprints(lake.file(engine.rows(spec.rows))).values()) != {rows_mark}:
+        stale.append(keys.rows(spec.rows))
+    digest = digests((spec.features,))
+    registry = records.newest(instance, keys.FEATURE_REGISTRY)
+    applied = registry.values.get("digests", {}) if registry else {}
+    if applied.get(spec.features.name) != digest[spec.features.name]:
+        stale.append(keys.FEATURE_REGISTRY)
+    wanted_recipe = recipe(spec, windows, marks, digest[spec.features.name])
+    existing = _judged(platform, spec, wanted_recipe)
+    if stale or existing is None:
+        return Plan((*stale, *keys.model_keys(spec)), None)
+    return Plan((), existing)
+
+
+def _judged(platform: Platform, spec: ModelSpec, wanted: str) -> ModelVersion | None:
+    """The newest version of this recipe whose fate is sealed, None when there is none."""
+    for version in platform.registry.versions(spec.name):
+        gates = [version.tags.get(f"mlops.gate.{name}") for name in GATES]
+        if version.tags.get("mlops.recipe") == wanted and all(gates):
+            sealed = CHAMPION in version.aliases or any('"passed"' not in str(g) for g in gates)
+            return version if sealed else None
+    return None
+
+
+def run(
+    platform: Platform,
+    specs: Sequence[ModelSpec],
+    spec: ModelSpec,
+    *,
+    holdout: str = "",
+    everything: bool = False,
+    listener: Listener,
+    announce: Callable[[str], None],
+) -> Outcome:
+    """Bring one model up to date.
+
+    Args:
+        platform: the stores.
+        specs: all models of the code location.
+        spec: the model to run.
+        holdout: month to hold out (YYYY-MM); empty takes the windows of the spec.
+        everything: materialize everything, whether stale or not.
+        listener: told of each step.
+        announce: told what is going to happen.
+
+    Raises:
+        DeclarationError, DataError: before anything is materialized, when the spec, a source or
+            a window cannot be used.
+    """
+    windows = spec.windows.for_holdout(holdout) if holdout else spec.windows
+    refuse_unusable(platform, spec, windows)
+    with opened(platform.settings) as instance:
+        found = plan(instance, platform, spec, windows)
+        selection = _everything(spec) if everything else found.stale
+        if not selection:
+            announce(f"nothing to do: version {_of(found.existing)} is exactly this model")
+            return _outcome(platform, spec, found.existing, (), None)
+        announce(f"materializing {len(selection)} assets")
+        job = build_definitions(specs).resolve_implicit_global_asset_job_def()
+        days = [day for view in all_views((spec,)) for day in engine.days_of(view)]
+        with listening(listener):
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=list(selection),
+                run_config={
+                    "loggers": {"progress": {}},
+                    "ops": {
+                        "__".join(keys.training_set(spec).path): {"config": {"holdout": holdout}}
+                    },
+                },
+                tags={RANGE_START: f"{min(days)}", RANGE_END: f"{max(days)}"},
+                raise_on_error=False,
+            )
+        candidate = records.newest(instance, keys.candidate(spec))
+    materialized = tuple(
+        event.asset_key.to_user_string()
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    )
+    version = None
+    if candidate and candidate.run_id == result.run_id:
+        version = platform.registry.version(spec.name, candidate["version"])
+    return _outcome(platform, spec, version, materialized, result.run_id)
+
+
+def _everything(spec: ModelSpec) -> tuple[dg.AssetKey, ...]:
+    return (
+        *(keys.raw(source) for source in spec.sources),
+        *(keys.features(view) for view in spec.features.views),
+        keys.rows(spec.rows),
+        keys.FEATURE_REGISTRY,
+        *keys.model_keys(spec),
+    )
+
+
+def _of(version: ModelVersion | None) -> str:
+    return version.version if version else "none"
+
+
+def _outcome(
+    platform: Platform,
+    spec: ModelSpec,
+    version: ModelVersion | None,
+    materialized: tuple[str, ...],
+    run_id: str | None,
+) -> Outcome:
+    champion = platform.registry.alias(spec.name, CHAMPION)
+    if version:
+        version = platform.registry.version(spec.name, version.version)
+    released = bool(version and champion and champion.version == version.version)
+    return Outcome(version, released, champion, tuple(dict.fromkeys(materialized)), run_id)

@@ -1,0 +1,1 @@
+"""Files of deployment: settings of Dagster. Data only."""

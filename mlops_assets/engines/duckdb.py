@@ -1,0 +1,231 @@
+"""Computes tables with DuckDB: raw tables, feature views by range of days, entity rows.
+
+The only engine that the embedded profile needs. Definitions come from `tables.py`, files from
+`stores/lake.py`; what follows from a table is none of this file's business.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.core import fingerprint
+from mlops_assets.errors import DeclarationError, SourceError
+from mlops_assets.stores.lake import FINGERPRINT, Lake, quoted, text, view
+from mlops_assets.tables import EVENT_TIME, EntityRows, FeatureView, Source
+
+if TYPE_CHECKING:
+    import duckdb
+
+TYPES = {
+    "string": "string",
+    "int": "int64",
+    "float": "float64",
+    "bool": "boolean",
+    "time": "timestamp('UTC')",
+}
+
+
+def raw(source: Source) -> str:
+    """Table of a source in the lake."""
+    return f"raw/{source.name}"
+
+
+def features(feature_view: FeatureView) -> str:
+    """Table of a feature view in the lake."""
+    return f"features/{feature_view.name}"
+
+
+def rows(entity_rows: EntityRows) -> str:
+    """Table of entity rows in the lake."""
+    return f"rows/{entity_rows.name}"
+
+
+def definition(table: FeatureView | EntityRows) -> str:
+    """The SQL that a definition means; two definitions that mean the same give the same."""
+    import ibis
+
+    sources = {
+        source.name: ibis.table(
+            {column.name: TYPES[column.type] for column in source.columns}, name=source.name
+        )
+        for source in table.sources
+    }
+    expression = table.build(sources)
+    names = {column.name for column in table.columns}
+    if missing := sorted(names - set(expression.columns)):
+        raise DeclarationError(
+            f"the definition of {table.name!r} does not give the columns {', '.join(missing)}",
+            expected=f"all declared columns; it gives {', '.join(expression.columns)}",
+            do=f"add them to the build function of {table.name!r}, or drop the declaration",
+        )
+    columns = [column.name for column in table.columns]
+    return str(ibis.to_sql(expression.select(columns), dialect="duckdb"))
+
+
+def open_source(
+    connection: "duckdb.DuckDBPyConnection", source: Source, folder: Path
+) -> tuple[str, Path]:
+    """Show a source's file as the relation `file`; return its SQL and its path.
+
+    Text files are read as text ("NA" and the empty field are null), so that a column's type is
+    what the source's SELECT casts it to and never a guess from the first rows.
+
+    Raises:
+        SourceError: when the file is missing, empty, or lacks a column.
+    """
+    path = source.fetch(folder)
+    if not path.exists():
+        raise SourceError(
+            f"the source {source.name!r} has no file at {path}",
+            expected="a Parquet or CSV file",
+            do="restore the file, or correct the source's declaration",
+        )
+    if path.suffix == ".parquet":
+        relation = f"read_parquet({text(path)})"
+    else:
+        relation = f"read_csv({text(path)}, header = true, all_varchar = true, nullstr = ['NA', ''])"
+    described, some = _try(
+        connection,
+        source,
+        f"DESCRIBE SELECT * FROM {relation}",
+        f"SELECT count(*) FROM (SELECT 1 FROM {relation} LIMIT 1)",
+    )
+    columns = [row[0] for row in described]
+    if missing := [name for name in source.raw_columns if name not in columns]:
+        raise SourceError(
+            f"the source {source.name!r} lacks the columns {', '.join(missing)}: "
+            f"{path.name} has {', '.join(columns)}",
+            expected=f"the columns {', '.join(source.raw_columns)}",
+            do="restore the columns, or correct the source's declaration",
+        )
+    if not some[0][0]:
+        raise SourceError(
+            f"the source {source.name!r} is empty: {path} has no rows",
+            expected="at least one row",
+            do="restore the file; the table in the lake stays as it is until then",
+        )
+    return source.select.replace("FROM file", f"FROM {relation}"), path
+
+
+def _try(connection: "duckdb.DuckDBPyConnection", source: Source, *queries: str) -> list[Any]:
+    import duckdb
+
+    try:
+        return [connection.execute(query).fetchall() for query in queries]
+    except duckdb.Error as broken:
+        raise SourceError(
+            f"the source {source.name!r} cannot be read: {str(broken).splitlines()[0]}",
+            expected=f"a file with the columns {', '.join(source.raw_columns)}",
+            do="restore the file, or correct the source's declaration",
+        ) from broken
+
+
+def source_fingerprint(source: Source, path: Path) -> str:
+    """Fingerprint of a raw table: the file's bytes and the SQL that reads them."""
+    return fingerprint.of_values(fingerprint.of_file(path), source.select)
+
+
+def write_source(lake: Lake, source: Source) -> tuple[int, str]:
+    """Copy a source into the lake; return the row count and the fingerprint."""
+    import duckdb
+
+    with lake.scratch() as folder, lake.connect() as connection:
+        query, path = open_source(connection, source, folder)
+        mark = source_fingerprint(source, path)
+        try:
+            count = lake.write(connection, query, lake.file(raw(source)), {FINGERPRINT: mark})
+        except duckdb.Error as broken:
+            raise SourceError(
+                f"the source {source.name!r} cannot be read: {str(broken).splitlines()[0]}",
+                expected="values that the source's SELECT can cast",
+                do="correct the file, or the source's declaration",
+            ) from broken
+    return count, mark
+
+
+def days_of(feature_view: FeatureView, until: dt.date | None = None) -> list[dt.date]:
+    """The days of a feature view's calendar."""
+    start = feature_view.calendar.start
+    end = feature_view.calendar.end or until or dt.datetime.now(dt.UTC).date()
+    return [start + dt.timedelta(days=i) for i in range((end - start).days)]
+
+
+def features_fingerprint(feature_view: FeatureView, sources: Mapping[str, str]) -> str:
+    """Fingerprint of a feature table: what it means, and the raw tables under it."""
+    used = {source.name: sources[source.name] for source in feature_view.sources}
+    return fingerprint.of_values(definition(feature_view), used)
+
+
+def write_features(
+    lake: Lake, feature_view: FeatureView, days: list[dt.date], mark: str
+) -> dict[dt.date, int]:
+    """Compute a feature view for a run of days in one statement; return rows per day.
+
+    Exactly these days are replaced. Sources are read from `lookback` before the first day on:
+    a row's windows see the same whether a day is computed alone or with the whole year.
+    """
+    first, last = min(days), max(days)
+    with lake.connect() as connection:
+        _show_sources(lake, connection, feature_view, since=first - feature_view.lookback)
+        order = ", ".join([EVENT_TIME, *(quoted(e.name) for e in feature_view.entities)])
+        connection.execute(
+            f"CREATE TEMP TABLE computed AS SELECT * FROM ({definition(feature_view)}) "
+            f"WHERE {EVENT_TIME} >= {text(first)}::TIMESTAMPTZ "
+            f"AND {EVENT_TIME} < {text(last + dt.timedelta(days=1))}::TIMESTAMPTZ ORDER BY {order}"
+        )
+        return lake.write_days(
+            connection, "computed", features(feature_view), days, {FINGERPRINT: mark}
+        )
+
+
+def _show_sources(
+    lake: Lake,
+    connection: "duckdb.DuckDBPyConnection",
+    table: FeatureView | EntityRows,
+    since: dt.date | None = None,
+) -> None:
+    for source in table.sources:
+        path = lake.file(raw(source))
+        if since is None or source.time is None:
+            view(connection, source.name, path)
+            continue
+        view(connection, f"all {source.name}", path)
+        connection.execute(
+            f"CREATE VIEW {quoted(source.name)} AS SELECT * FROM {quoted(f'all {source.name}')} "
+            f"WHERE {quoted(source.time)} >= {text(since)}::TIMESTAMPTZ"
+        )
+
+
+def rows_fingerprint(table: EntityRows, sources: Mapping[str, str]) -> str:
+    """Fingerprint of a table of entity rows: what it means, and the raw tables under it."""
+    used = {source.name: sources[source.name] for source in table.sources}
+    return fingerprint.of_values(definition(table), used)
+
+
+def write_rows(lake: Lake, table: EntityRows, mark: str) -> int:
+    """Compute a table of entity rows; return the row count."""
+    with lake.connect() as connection:
+        _show_sources(lake, connection, table)
+        query = f"SELECT * FROM ({definition(table)}) ORDER BY {EVENT_TIME}, {quoted(table.row_id)}"
+        return lake.write(connection, query, lake.file(rows(table)), {FINGERPRINT: mark})
+
+
+def preview_rows(
+    connection: "duckdb.DuckDBPyConnection", table: EntityRows, queries: Mapping[str, str]
+) -> str:
+    """Name the table of entity rows straight over the sources, before anything is written.
+
+    Args:
+        connection: where the sources' files can be read.
+        table: the entity rows.
+        queries: the SQL of each source, as `open_source` gives it.
+
+    Returns:
+        The name of a view.
+    """
+    for source in table.sources:
+        connection.execute(f"CREATE TEMP TABLE {quoted(source.name)} AS {queries[source.name]}")
+    connection.execute(f"CREATE TEMP VIEW preview AS {definition(table)}")
+    return "preview"
+

@@ -1,0 +1,1 @@
+"""Scoring outside the server: rows with their features, and batches of predictions."""

@@ -1,0 +1,82 @@
+"""Batch inference: the rows of a model with their features as of each row's time, and scores.
+
+Used by training too, so that a training row and a batch prediction get features in one way. No
+Dagster here; the assets call it.
+"""
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mlops_assets.engines import duckdb as engine
+from mlops_assets.errors import WindowError
+from mlops_assets.platform import Platform
+from mlops_assets.spec import ModelSpec, Window
+from mlops_assets.stores.lake import FINGERPRINT, quoted, text
+from mlops_assets.stores.registry import ModelVersion
+from mlops_assets.tables import EVENT_TIME
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+def entity_rows(platform: Platform, spec: ModelSpec, start: dt.date, end: dt.date) -> "pd.DataFrame":
+    """The entity rows from midnight of `start` to midnight of `end` (UTC), in order of time."""
+    query = (
+        f"SELECT * FROM entity_rows WHERE {EVENT_TIME} >= {text(start)}::TIMESTAMPTZ "
+        f"AND {EVENT_TIME} < {text(end)}::TIMESTAMPTZ ORDER BY {EVENT_TIME}, {quoted(spec.rows.row_id)}"
+    )
+    path = platform.lake.file(engine.rows(spec.rows))
+    return platform.lake.read(query, entity_rows=path).to_pandas()
+
+
+def with_features(platform: Platform, spec: ModelSpec, rows: "pd.DataFrame") -> "pa.Table":
+    """The rows, in their order, with all features of the model's service."""
+    return platform.features.historical(spec.features, rows)
+
+
+def predict_window(
+    platform: Platform, spec: ModelSpec, version: ModelVersion, window: Window
+) -> Mapping[str, float]:
+    """Score a window with a version and keep the predictions by day in the lake.
+
+    Each row keeps its id, keys and time, the probability, the conformal set and the version.
+
+    Returns:
+        `rows`, `mean_probability`, and `set_size` (mean number of classes in a set).
+
+    Raises:
+        WindowError: when the window has no rows.
+    """
+    rows = entity_rows(platform, spec, window.start, window.end)
+    if rows.empty:
+        raise WindowError(
+            f"there are no rows of {spec.name!r} to predict ({window})",
+            expected="entity rows in the window after the holdout",
+            do="load the days that are missing, or choose an earlier holdout",
+        )
+    joined = with_features(platform, spec, rows)
+    fitted = platform.registry.load(version)
+    probabilities = fitted.probabilities(joined.select(spec.inputs).to_pandas())
+    sets = fitted.rule.prediction_sets(probabilities)
+    kept = [spec.rows.row_id, *_keys(spec), EVENT_TIME]
+    frame = joined.select(kept).to_pandas()
+    frame["probability"] = probabilities
+    frame["negative_in_set"], frame["positive_in_set"] = sets[:, 0], sets[:, 1]
+    frame["model_version"] = version.version
+    days = sorted(set(frame[EVENT_TIME].dt.date))
+    table = f"predictions/{spec.name}"
+    with platform.lake.connect() as connection:
+        connection.register("scored", frame)
+        platform.lake.write_days(connection, "scored", table, days, {FINGERPRINT: version.version})
+    return {
+        "rows": len(frame),
+        "mean_probability": float(probabilities.mean()),
+        "set_size": float(sets.sum(axis=1).mean()),
+    }
+
+
+def _keys(spec: ModelSpec) -> tuple[str, ...]:
+    names = (entity.name for view in spec.features.views for entity in view.entities)
+    return tuple(dict.fromkeys(name for name in names if name != spec.rows.row_id))

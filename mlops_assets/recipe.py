@@ -1,0 +1,106 @@
+"""What a training of a spec would rest on, known before it starts: its recipe, and its obstacles.
+
+Looks at sources, counts and declarations only. Nothing is written, nothing long is started.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import numpy as np
+
+from mlops_assets.core import fingerprint, splits
+from mlops_assets.core.labels import LabelCount, refuse_unlearnable
+from mlops_assets.engines import duckdb as engine
+from mlops_assets.platform import Platform
+from mlops_assets.spec import SPLITS, ModelSpec, Windows
+from mlops_assets.stores.lake import quoted
+from mlops_assets.tables import EVENT_TIME
+
+
+def recipe(spec: ModelSpec, windows: Windows, marks: Mapping[str, str], digest: str) -> str:
+    """Fingerprint of everything that decides what a training gives and how it is judged.
+
+    Args:
+        spec: the model.
+        windows: the windows to train and judge on.
+        marks: fingerprints of the raw tables, by source.
+        digest: digest of the feature service.
+    """
+    estimator = spec.estimator(spec.seed)
+    parameters = {k: repr(v) for k, v in estimator.get_params(deep=True).items()}
+    libraries = {name: installed_version(name) for name in ("scikit-learn", "numpy", "mapie")}
+    return fingerprint.of_values(
+        spec.name,
+        engine.rows_fingerprint(spec.rows, marks),
+        [engine.features_fingerprint(view, marks) for view in spec.features.views],
+        digest,
+        spec.label.model_dump(),
+        spec.inputs,
+        parameters,
+        (spec.calibration, spec.confidence, spec.threshold, spec.seed),
+        {name: str(window) for name, window in windows.items()},
+        spec.gates.model_dump(),
+        libraries,
+    )
+
+
+def source_marks(platform: Platform, spec: ModelSpec) -> dict[str, str]:
+    """Fingerprints that the raw tables would have if they were copied now, by source.
+
+    Raises:
+        SourceError: when a source is missing, empty, or lacks a column.
+    """
+    marks = {}
+    with platform.lake.scratch() as folder, platform.lake.connect() as connection:
+        for source in spec.sources:
+            _, path = engine.open_source(connection, source, folder)
+            marks[source.name] = engine.source_fingerprint(source, path)
+    return marks
+
+
+def refuse_unusable(platform: Platform, spec: ModelSpec, windows: Windows) -> dict[str, LabelCount]:
+    """Count rows and labels by window straight from the sources; return the counts.
+
+    Raises:
+        SourceError: when a source is missing, empty, or lacks a column.
+        WindowError: when a window has no rows or only one class.
+    """
+    label, known = quoted(spec.label.column), quoted(spec.label.known_at)
+    with platform.lake.scratch() as folder, platform.lake.connect() as connection:
+        queries = {}
+        for source in spec.rows.sources:
+            queries[source.name], _ = engine.open_source(connection, source, folder)
+        name = engine.preview_rows(connection, spec.rows, queries)
+        found = connection.execute(
+            f"SELECT {EVENT_TIME}::TIMESTAMP AS time, {known}::TIMESTAMP AS known, "
+            f"{label}::BIGINT AS label FROM {name}"
+        ).fetchnumpy()
+    counts = label_counts(found["time"], found["known"], np.asarray(found["label"]), windows)
+    refuse_unlearnable(spec.name, learned_windows(windows), counts)
+    return counts
+
+
+def learned_windows(windows: Windows) -> dict[str, str]:
+    """The windows that must have rows and both classes, as text by name."""
+    return {name: str(window) for name, window in windows.items() if name in SPLITS}
+
+
+def label_counts(times: Any, known: Any, labels: Any, windows: Windows) -> dict[str, LabelCount]:
+    """Rows and positives by split.
+
+    Args:
+        times: times of prediction, UTC without zone, shape (n,).
+        known: times at which labels became known, UTC without zone, shape (n,).
+        labels: 0 or 1, shape (n,).
+        windows: the windows.
+    """
+    assigned = splits.assign(
+        np.asarray(times, dtype="datetime64[us]"),
+        np.asarray(known, dtype="datetime64[us]"),
+        windows.items(),
+    )
+    return {
+        name: LabelCount(rows, int(labels[assigned == name].sum()))
+        for name, rows in splits.counts(assigned).items()
+    }

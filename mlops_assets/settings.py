@@ -1,0 +1,63 @@
+"""What the environment decides: where things are kept, and under which name.
+
+Read once from variables that begin with `MLOPS_`; anything that a model decides belongs in its
+spec. Every path derives from `home`, so that one folder holds all that the platform writes.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the platform.
+
+    Args:
+        home: folder of everything that is written (`MLOPS_HOME`).
+        environment: first part of the names of MLflow experiments.
+        project: second part of the names of MLflow experiments; the Feast project.
+        tracking_uri: MLflow's backend store; empty means an SQLite file below `home`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", frozen=True, extra="ignore")
+
+    home: Path = Path(".mlops")
+    environment: Literal["development", "staging", "production"] = "development"
+    project: str = "mlops_assets"
+    tracking_uri: str = ""
+
+    @cached_property
+    def root(self) -> Path:
+        """`home` as an absolute path: child processes may have another current folder."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def lake(self) -> Path:
+        """Folder of the Parquet lake."""
+        return self.root / "lake"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Folder of the Dagster instance."""
+        return self.root / "dagster"
+
+    @property
+    def feast(self) -> Path:
+        """Folder of the Feast registry and online store."""
+        return self.root / "feast"
+
+    @property
+    def mlflow(self) -> Path:
+        """Folder of MLflow's database and artifacts."""
+        return self.root / "mlflow"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Address of MLflow's backend store."""
+        return self.tracking_uri or f"sqlite:///{self.mlflow / 'mlflow.db'}"
+
+    def experiment(self, model: str) -> str:
+        """Name of a model's MLflow experiment."""
+        return f"{self.environment}/{self.project}/{model}"

@@ -1,0 +1,1 @@
+"""Worked examples. The only place where the platform meets a concrete domain."""

@@ -1,0 +1,283 @@
+"""The model registry: MLflow runs, versions, aliases and model files.
+
+The only file that talks to MLflow. Which version deserves which alias is decided elsewhere.
+Models are kept in skops format and load only with the list of types below: never with the list
+that an artifact brings along.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.core import fingerprint
+from mlops_assets.errors import ArtifactError, RegistryError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+    from mlops_assets.core.training import FittedModel
+
+CHAMPION = "champion"
+ARCHIVED = "archived"
+
+TRUSTED_TYPES = (
+    # A partial holds a function, and skops asks for trust in that function too.
+    "functools.partial",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.utils.validation.check_array",
+)
+"""Types beyond those that skops itself trusts, each read and found to run nothing on loading."""
+
+MODEL_FILE = "model.skops"
+REQUIREMENTS = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version and what its tags say."""
+
+    model: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+
+class ModelRegistry:
+    """MLflow behind the few verbs that the platform needs.
+
+    Args:
+        uri: MLflow's backend store, for runs and registry.
+        artifacts: folder of the artifacts of new experiments.
+    """
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
+        self.uri = uri
+        self.artifacts = artifacts
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """The MLflow client. The first use creates the database."""
+        import mlflow
+
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        if self.uri.startswith("sqlite:///"):
+            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        return mlflow.MlflowClient(self.uri, self.uri)
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment called `name`, created when it is not there."""
+        found = self.client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        folder = self.artifacts / name
+        return str(self.client.create_experiment(name, artifact_location=folder.as_uri()))
+
+    def open_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        """Create a run and return its id; nothing becomes active."""
+        run = self.client.create_run(
+            self.experiment(experiment), run_name=name, tags=dict(tags)
+        )
+        return str(run.info.run_id)
+
+    def register(
+        self,
+        model: str,
+        run_id: str,
+        fitted: "FittedModel",
+        example: "pd.DataFrame",
+        metadata: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> ModelVersion:
+        """Log a fitted model to the active run and register it as a new version.
+
+        Args:
+            model: the registered model's name.
+            run_id: the run, which must be the active one.
+            fitted: the model; its conformal rule is kept in the model's metadata.
+            example: a few rows of inputs; they give the signature.
+            metadata: what belongs to the model for good.
+            tags: tags of the version.
+        """
+        import mlflow
+        from mlflow.models import infer_signature
+
+        logging.getLogger("mlflow.tracking._model_registry.client").setLevel(logging.WARNING)
+        rule = fitted.rule
+        logged = mlflow.sklearn.log_model(
+            fitted.classifier,
+            name="model",
+            serialization_format="skops",
+            skops_trusted_types=list(TRUSTED_TYPES),
+            pyfunc_predict_fn="predict_proba",
+            pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
+            signature=infer_signature(example, fitted.classifier.predict_proba(example)),
+            input_example=example,
+            metadata={
+                **metadata,
+                "conformal": {
+                    "confidence": rule.confidence,
+                    "quantile": rule.quantile,
+                    "n_conformalize": rule.n_conformalize,
+                },
+            },
+        )
+        folder = self._local(logged.model_uri)
+        marks = {f"mlops.sha256.{file}": fingerprint.of_file(folder / file) for file in FILES}
+        if not self.client.search_registered_models(f"name = '{model}'"):
+            self.client.create_registered_model(model)
+        created = self.client.create_model_version(
+            model, logged.model_uri, run_id, tags={**tags, **marks}, model_id=logged.model_id
+        )
+        return self.version(model, str(created.version))
+
+    def log(
+        self, run_id: str, metrics: Mapping[str, float], files: Mapping[str, bytes | str]
+    ) -> None:
+        """Add metrics and small artifacts to a run, which may have ended.
+
+        Args:
+            run_id: the run.
+            metrics: finite numbers by name.
+            files: content by name, bytes or text.
+        """
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, [Metric(k, v, now, 0) for k, v in metrics.items()])
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                data = content.encode() if isinstance(content, str) else content
+                (Path(folder) / name).write_bytes(data)
+            self.client.log_artifacts(run_id, folder, "report")
+
+    def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        for name, value in tags.items():
+            self.client.set_model_version_tag(model, version, name, value)
+
+    def version(self, model: str, version: str) -> ModelVersion:
+        """A version by its number.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self.client.get_model_version(model, version)
+        except MlflowException as missing:
+            raise RegistryError(
+                f"the registry has no version {version} of {model!r}",
+                expected="a registered version",
+                do=f"see `mlops-assets status` for the versions of {model!r}",
+            ) from missing
+        return _version(found)
+
+    def versions(self, model: str) -> list[ModelVersion]:
+        """All versions of a model, newest first."""
+        found = self.client.search_model_versions(f"name = '{model}'")
+        # The search leaves aliases out.
+        ordered = sorted(found, key=lambda one: -int(one.version))
+        return [self.version(model, str(one.version)) for one in ordered]
+
+    def alias(self, model: str, alias: str) -> ModelVersion | None:
+        """The version that an alias points to, None when there is none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self.client.get_model_version_by_alias(model, alias))
+        except MlflowException as missing:
+            if missing.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def promote(self, model: str, version: str, tags: Mapping[str, str]) -> str | None:
+        """Point the champion alias at a version, the champion before becomes archived.
+
+        Returns:
+            The version that was champion before, None when there was none.
+        """
+        before = self.alias(model, CHAMPION)
+        if before and before.version == version:
+            return version
+        self.tag(model, version, tags)
+        if before:
+            self.client.set_registered_model_alias(model, ARCHIVED, before.version)
+        self.client.set_registered_model_alias(model, CHAMPION, version)
+        return before.version if before else None
+
+    def load(self, version: ModelVersion) -> "FittedModel":
+        """Load a version after checking that its files are the registered ones.
+
+        Raises:
+            ArtifactError: when a file is missing, changed, or holds a type that is not trusted.
+        """
+        import skops.io
+        import yaml
+        from mlflow.exceptions import MlflowException
+
+        from mlops_assets.core.conformal import ConformalRule
+        from mlops_assets.core.training import FittedModel
+
+        name = f"version {version.version} of {version.model!r}"
+        try:
+            folder = self._local(f"models:/{version.model}/{version.version}")
+            found = {file: fingerprint.of_file(folder / file) for file in FILES}
+        except (OSError, MlflowException) as missing:
+            raise ArtifactError(
+                f"the files of {name} cannot be read: {missing}",
+                expected=f"the files {', '.join(FILES)}",
+                do="restore the artifact store, or train the version again",
+            ) from missing
+        for file, mark in found.items():
+            registered = version.tags.get(f"mlops.sha256.{file}")
+            if mark != registered:
+                raise ArtifactError(
+                    f"{file} of {name} has SHA-256 {mark[:12]}…",
+                    expected=f"the registered one, {str(registered)[:12]}…",
+                    do="do not serve it: the file was changed after registration; "
+                    "train the version again",
+                )
+        try:
+            classifier = skops.io.load(folder / MODEL_FILE, trusted=list(TRUSTED_TYPES))
+        except skops.io.exceptions.UntrustedTypesFoundException as untrusted:
+            raise ArtifactError(
+                f"{MODEL_FILE} of {name} holds types that are not trusted: {untrusted}",
+                expected="types of the list in stores/registry.py",
+                do="add the types to the list after reading their code, or change the estimator",
+            ) from untrusted
+        rule = yaml.safe_load((folder / "MLmodel").read_text())["metadata"]["conformal"]
+        return FittedModel(classifier, ConformalRule(**rule))
+
+    @staticmethod
+    def _local(uri: str) -> Path:
+        import mlflow
+
+        return Path(mlflow.artifacts.download_artifacts(uri))
+
+
+FILES = (MODEL_FILE, "MLmodel")
+"""Files whose SHA-256 is recorded at registration and checked before every load."""
+
+
+def _version(found: Any) -> ModelVersion:
+    return ModelVersion(
+        model=found.name,
+        version=str(found.version),
+        run_id=str(found.run_id),
+        tags=dict(found.tags),
+        aliases=tuple(sorted(found.aliases)),
+    )
