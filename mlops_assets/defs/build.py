@@ -3,7 +3,6 @@
 Orchestration only. No asset, check or resource is implemented here.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
@@ -18,6 +17,7 @@ from mlops_assets.defs.assets.training_set import training_set_asset
 from mlops_assets.defs.checks.contracts import source_check, training_set_check
 from mlops_assets.defs.checks.gate import gate_checks
 from mlops_assets.defs.progress import progress_logger
+from mlops_assets.defs.quiet import accepted
 from mlops_assets.defs.resources import platform
 from mlops_assets.spec import ModelSpec, all_rows, all_sources, all_views
 from mlops_assets.tables import refuse_duplicates
@@ -35,9 +35,7 @@ def build_definitions(
     Raises:
         DeclarationError: two different things have one name.
     """
-    with warnings.catch_warnings():
-        # What Dagster still calls beta and is used here (backfill policies) has tests of its own.
-        warnings.simplefilter("ignore", dg.BetaWarning)
+    with accepted():
         return _build(tuple(specs), resources or {})
 
 

@@ -14,7 +14,8 @@ from mlops_assets.defs import keys, records
 from mlops_assets.defs.assets.features import digests
 from mlops_assets.defs.build import build_definitions
 from mlops_assets.defs.instance import opened
-from mlops_assets.defs.progress import Listener, listening
+from mlops_assets.defs.progress import Listener, Progress, listening
+from mlops_assets.defs.quiet import accepted
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import recipe, refuse_unusable, source_marks
@@ -92,9 +93,9 @@ def plan(
 def _judged(platform: Platform, spec: ModelSpec, wanted: str) -> ModelVersion | None:
     """The newest version of this recipe whose fate is sealed, None when there is none."""
     for version in platform.registry.versions(spec.name):
-        gates = [version.tags.get(f"mlops.gate.{name}") for name in GATES]
-        if version.tags.get("mlops.recipe") == wanted and all(gates):
-            sealed = CHAMPION in version.aliases or any('"passed"' not in str(g) for g in gates)
+        judged = {verdict.gate for verdict in version.verdicts}
+        if version.tags.get("mlops.recipe") == wanted and judged == set(GATES):
+            sealed = CHAMPION in version.aliases or _judged_badly(version)
             return version if sealed else None
     return None
 
@@ -135,7 +136,14 @@ def run(
         announce(f"materializing {len(selection)} assets")
         job = build_definitions(specs).resolve_implicit_global_asset_job_def()
         days = [day for view in all_views((spec,)) for day in engine.days_of(view)]
-        with listening(listener):
+        failures: list[str] = []
+
+        def note(progress: Progress) -> None:
+            if progress.kind == "failed":
+                failures.append(f"{progress.what}: {progress.detail}")
+            listener(progress)
+
+        with accepted(), listening(note):
             result = job.execute_in_process(
                 instance=instance,
                 asset_selection=list(selection),
@@ -155,9 +163,15 @@ def run(
         if event.asset_key
     )
     version = None
-    if candidate and candidate.run_id == result.run_id:
+    if candidate is not None and candidate.run_id == result.run_id:
         version = platform.registry.version(spec.name, candidate["version"])
-    return _outcome(platform, spec, version, materialized, result.run_id)
+    error = "; ".join(failures) if failures and not _judged_badly(version) else None
+    return _outcome(platform, spec, version, materialized, result.run_id, error)
+
+
+def _judged_badly(version: ModelVersion | None) -> bool:
+    """Whether some gate did not pass: then the run stopped because it should."""
+    return version is not None and any(v.outcome != "passed" for v in version.verdicts)
 
 
 def _everything(spec: ModelSpec) -> tuple[dg.AssetKey, ...]:
@@ -180,9 +194,10 @@ def _outcome(
     version: ModelVersion | None,
     materialized: tuple[str, ...],
     run_id: str | None,
+    error: str | None = None,
 ) -> Outcome:
     champion = platform.registry.alias(spec.name, CHAMPION)
     if version:
         version = platform.registry.version(spec.name, version.version)
     released = bool(version and champion and champion.version == version.version)
-    return Outcome(version, released, champion, tuple(dict.fromkeys(materialized)), run_id)
+    return Outcome(version, released, champion, tuple(dict.fromkeys(materialized)), run_id, error)

@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_assets.defs.quiet import accepted
 from mlops_assets.errors import RegistryError
 from mlops_assets.platform import Platform
 
@@ -29,7 +30,9 @@ def mlflow_run(
         tags: further tags of the run.
     """
     import mlflow
-    from dagster_mlflow import mlflow_tracking
+
+    with accepted():
+        from dagster_mlflow import mlflow_tracking
 
     experiment = platform.settings.experiment(model)
     while mlflow.active_run():  # left over by other code of this process: not ours to write to
@@ -47,13 +50,16 @@ def mlflow_run(
     }
     status = "FAILED"
     try:
-        with dg.build_resources(
-            {"mlflow": mlflow_tracking},
-            instance=context.instance,
-            resource_config={"mlflow": {"config": config}},
-            dagster_run=context.run,
-            log_manager=context.log,
-        ) as resources:
+        with (
+            accepted(),
+            dg.build_resources(
+                {"mlflow": mlflow_tracking},
+                instance=context.instance,
+                resource_config={"mlflow": {"config": config}},
+                dagster_run=context.run,
+                log_manager=context.log,
+            ) as resources,
+        ):
             active = mlflow.active_run()
             if active is None or active.info.run_id != run_id:
                 raise RegistryError(

@@ -7,7 +7,8 @@ the feature rows come from is told by `asof_source`; which entity rows ask is to
 The rule. For an entity row (keys, time) the answer is the feature row with the same keys and the
 greatest (event time, created time) among those with event time <= time; with the cutoff on, only
 rows with created time <= time take part. A null created time counts as the event time. If the
-answer's event time is older than time - TTL, its features are null (the bound is inclusive).
+answer's event time is older than time - TTL, its features are null (the bound is inclusive). Of
+rows tied on keys, event and created time any one is the answer, whole: never a mixture.
 
 `ASOF JOIN` takes one inequality, so each plan folds the rule into one:
 

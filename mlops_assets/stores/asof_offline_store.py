@@ -130,11 +130,9 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
             event = scan.time(timestamp_field)
             created = scan.time(created_timestamp_column) if created_timestamp_column else event
             keys = ", ".join(quoted(name) for name in join_key_columns)
-            # Feast looks for this column where a view has no entity.
-            dummy = "" if keys else f", '{DUMMY_ENTITY_VAL}' AS {quoted(DUMMY_ENTITY_ID)}"
             partition = f"PARTITION BY {keys} " if keys else ""
             return (
-                f"SELECT {_list(scan, columns)}{dummy} FROM {scan.relation} WHERE {condition} "
+                f"SELECT {_list(scan, columns, keys)} FROM {scan.relation} WHERE {condition} "
                 f"QUALIFY row_number() OVER ({partition}"
                 f"ORDER BY {event} DESC, coalesce({created}, {event}) DESC) = 1"
             )
@@ -158,7 +156,8 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
         columns += [created_timestamp_column] if created_timestamp_column else []
 
         def query(scan: Scan, condition: str) -> str:
-            rows = f"SELECT {_list(scan, columns)} FROM {scan.relation}"
+            keys = ", ".join(join_key_columns)
+            rows = f"SELECT {_list(scan, columns, keys)} FROM {scan.relation}"
             return f"{rows} WHERE {condition}" if start_date or end_date else rows
 
         window = Window(
@@ -226,8 +225,10 @@ def _rows_without_frame(
     return asof_retrieval.entities_in(requests, window, settings), (start, end)
 
 
-def _list(scan: Scan, columns: list[str]) -> str:
-    return ", ".join(quoted(scan.column(name)) for name in dict.fromkeys(columns))
+def _list(scan: Scan, columns: list[str], keys: str) -> str:
+    names = ", ".join(quoted(scan.column(name)) for name in dict.fromkeys(columns))
+    # Feast looks for this column where a view has no entity.
+    return names if keys else f"{names}, '{DUMMY_ENTITY_VAL}' AS {quoted(DUMMY_ENTITY_ID)}"
 
 
 def _pull(
@@ -242,7 +243,9 @@ def _pull(
 
     def evaluate() -> pa.Table:
         with asof_retrieval.connection(settings) as database:
-            found = asof_source.scan(database, source, settings.repo_path, columns, window)
+            found = asof_source.scan(
+                database, source, settings.repo_path, columns, timestamp_field, window
+            )
             # Feast has already turned names into the source's own.
             scan = replace(found, renamed={})
             with asof_source.readable(scan.label):

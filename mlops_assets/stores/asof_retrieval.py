@@ -5,6 +5,7 @@ calls is in `asof_offline_store`.
 """
 
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ def connection(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         database.execute("SET TimeZone = 'UTC'")
         # Larger-than-memory work spills here; the default is a folder in the working directory.
-        spill = str(Path(tempfile.gettempdir()) / "asof-spill").replace("'", "''")
+        # One folder per retrieval: DuckDB's file names repeat between processes.
+        spill = str(Path(tempfile.gettempdir()) / f"asof-{uuid.uuid4().hex}").replace("'", "''")
         database.execute(f"SET temp_directory = '{spill}'")
         if settings.memory_limit is not None:
             limit = settings.memory_limit.replace("'", "''")
@@ -233,7 +235,10 @@ def entities_in(requests: Sequence[ViewRequest], window: Window, settings: Setti
 def _scan(
     database: duckdb.DuckDBPyConnection, request: ViewRequest, settings: Settings, window: Window
 ) -> Scan:
-    return asof_source.scan(database, request.source, settings.repo_path, request.columns, window)
+    event = request.source.timestamp_field
+    return asof_source.scan(
+        database, request.source, settings.repo_path, request.columns, event, window
+    )
 
 
 def _join_view(

@@ -13,11 +13,12 @@ system whether a file changed.
 
 import copy
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlparse
 
 import duckdb
@@ -108,9 +109,10 @@ def scan(
     source: DataSource,
     repo_path: str,
     wanted: Iterable[str],
+    event: str,
     window: Window,
 ) -> Scan:
-    """Open a source for reading the `wanted` columns in a window of event time.
+    """Open a source for reading the `wanted` columns in a window of the time column `event`.
 
     Raises:
         SourceError: the source is missing, empty of files or cannot be read.
@@ -121,9 +123,8 @@ def scan(
     if path is None:
         relation = _through_feast(connection, source, repo_path, wanted, renamed, label)
     else:
-        event = source.timestamp_field or ""
         files = _files_that_matter(path, {event, renamed.get(event, event)}, window)
-        names = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+        names = ", ".join(_literal(file) for file in files)
         # By name, because columns may come, go or change places over the days.
         union = ", union_by_name = true" if len(files) > 1 else ""
         relation = f"read_parquet([{names}]{union})"
@@ -166,30 +167,34 @@ def parquet_files(path: str) -> list[Path]:
     return sorted(found)
 
 
-class readable:  # noqa: N801 - reads as a statement: `with readable(label):`
-    """Turn DuckDB's and Arrow's complaints about a source's files into a SourceError."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        """Name the source."""
-        unreadable = (duckdb.IOException, duckdb.InvalidInputException, duckdb.ConversionException)
-        if isinstance(
-            error, (*unreadable, duckdb.SerializationException, pa.ArrowInvalid, OSError)
-        ):
-            raise SourceError(
-                f"{self._label} cannot be read: {str(error).splitlines()[0]}",
-                expected="whole Parquet files, there from start to end of the retrieval",
-                do="write the named file again; writers should rename finished files into place",
-            ) from error
+@contextmanager
+def readable(label: str) -> Iterator[None]:
+    """Turn what DuckDB and Arrow say about a source's files into a SourceError that names it."""
+    try:
+        yield
+    except (
+        duckdb.IOException,
+        duckdb.InvalidInputException,
+        duckdb.ConversionException,
+        duckdb.SerializationException,
+        pa.ArrowInvalid,
+        OSError,
+    ) as error:
+        raise SourceError(
+            f"{label} cannot be read: {str(error).splitlines()[0]}",
+            expected="whole Parquet files, with times in the time columns, there until the end",
+            do="write the named file again; a writer should rename finished files into place",
+        ) from error
 
 
 def _absolute(path: str, repo_path: str) -> str:
     return str(FileSource.get_uri_for_file_path(Path(repo_path).absolute(), path))
+
+
+def _literal(file: Path) -> str:
+    # A name may hold the signs of a glob or a quote: both stand for themselves here.
+    plain = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in str(file))
+    return "'" + plain.replace("'", "''") + "'"
 
 
 def _hidden(relative: Path) -> bool:

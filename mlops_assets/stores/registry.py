@@ -5,17 +5,20 @@ Models are kept in skops format and load only with the list of types below: neve
 that an artifact brings along.
 """
 
+import datetime as dt
+import json
 import logging
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.core import fingerprint
+from mlops_assets.core.verdict import Verdict
 from mlops_assets.errors import ArtifactError, RegistryError
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 ARCHIVED = "archived"
+GATE_TAG = "mlops.gate."
 
 TRUSTED_TYPES = (
     # A partial holds a function, and skops asks for trust in that function too.
@@ -50,6 +54,22 @@ class ModelVersion:
     run_id: str
     tags: Mapping[str, str]
     aliases: tuple[str, ...]
+    created: dt.datetime
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The newest verdict of each gate that has judged the version, by name."""
+        tags = sorted(name for name in self.tags if name.startswith(GATE_TAG))
+        return tuple(Verdict(**json.loads(self.tags[name])) for name in tags)
+
+    @property
+    def holdout(self) -> str:
+        """The days on which the version was judged, as text."""
+        window = json.loads(self.tags.get("mlops.windows", "{}")).get("holdout")
+        if not window:
+            return "unknown"
+        last = dt.date.fromisoformat(window["end"]) - dt.timedelta(days=1)
+        return f"{window['start']} to {last}"
 
 
 class ModelRegistry:
@@ -168,6 +188,11 @@ class ModelRegistry:
         for name, value in tags.items():
             self.client.set_model_version_tag(model, version, name, value)
 
+    def record(self, model: str, version: str, verdict: Verdict) -> None:
+        """Keep a verdict, without its details, as a tag of the version that it is about."""
+        kept = {k: v for k, v in asdict(verdict).items() if k != "details"}
+        self.tag(model, version, {f"{GATE_TAG}{verdict.gate}": json.dumps(kept)})
+
     def version(self, model: str, version: str) -> ModelVersion:
         """A version by its number.
 
@@ -280,4 +305,5 @@ def _version(found: Any) -> ModelVersion:
         run_id=str(found.run_id),
         tags=dict(found.tags),
         aliases=tuple(sorted(found.aliases)),
+        created=dt.datetime.fromtimestamp(found.creation_timestamp / 1000, dt.UTC),
     )

@@ -1,6 +1,7 @@
 """The candidate: a model trained on a snapshot, calibrated, conformalized and registered."""
 
 import json
+from typing import Any
 
 import dagster as dg
 
@@ -68,11 +69,10 @@ def version_tags(spec: ModelSpec, data: TrainingSet, run_id: str) -> dict[str, s
     }
 
 
-def _log_training(mlflow: object, platform: Platform, spec: ModelSpec, data: TrainingSet) -> None:
+def _log_training(mlflow: Any, platform: Platform, spec: ModelSpec, data: TrainingSet) -> None:
     """Log parameters and dataset inputs to the active run."""
-    from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource  # noqa: F401
     from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.meta_dataset import MetaDataset
 
     estimator = spec.estimator(spec.seed).get_params(deep=True)
     plain = {
@@ -80,7 +80,7 @@ def _log_training(mlflow: object, platform: Platform, spec: ModelSpec, data: Tra
         for name, value in estimator.items()
         if isinstance(value, (bool, int, float, str)) or value is None
     }
-    mlflow.log_params(  # type: ignore[attr-defined]
+    mlflow.log_params(
         {
             **plain,
             "calibration": spec.calibration,
@@ -93,7 +93,7 @@ def _log_training(mlflow: object, platform: Platform, spec: ModelSpec, data: Tra
     source = resolve_dataset_source(str(path))
     for split in SPLITS:
         dataset = MetaDataset(source, name=f"{spec.name} {split}", digest=data.snapshot[:32])
-        mlflow.log_input(dataset, context=split)  # type: ignore[attr-defined]
+        mlflow.log_input(dataset, context=split)
 
 
 def _metadata(

@@ -73,18 +73,9 @@ def _gate(spec: ModelSpec, name: str, rule: str) -> dg.AssetChecksDefinition:
         record = records.needed(context.instance, keys.report(spec))
         evidence = platform.scores.read(spec.name, record["version"], record["evidence"])
         verdict = GATES[name](evidence, spec.gates)
-        platform.registry.tag(
-            spec.name, record["version"], {f"mlops.gate.{name}": verdict_text(verdict)}
-        )
+        platform.registry.record(spec.name, record["version"], verdict)
         identity = {n: record[n] for n in ("version", "snapshot", "evidence", "champion_compared")}
         return verdict, identity
 
     return judge
 
-
-def verdict_text(verdict: Verdict) -> str:
-    """A verdict as JSON, for the tag of a version."""
-    import json
-    from dataclasses import asdict
-
-    return json.dumps({k: v for k, v in asdict(verdict).items() if k != "details"})

@@ -1,0 +1,171 @@
+"""The command line: one thin command per verb.
+
+A command reads its arguments, calls one function and prints; every import that costs is inside the
+command that needs it.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from mlops_assets.errors import MlopsAssetsError, UnknownNameError
+
+if TYPE_CHECKING:
+    from mlops_assets.spec import ModelSpec
+
+REFUSED = 3
+"""Exit code of a run whose gates did not let the model through."""
+
+# Threads of the boosting that wait for each other shall sleep: spinning costs minutes as soon as
+# another process wants the same cores. Read once, when OpenMP is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Calibration-first MLOps: a model is promoted when its probabilities mean what they say.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def main() -> NoReturn:
+    """Entry point: errors that we raise on purpose are told in words, without a trace."""
+    try:
+        app()
+    except MlopsAssetsError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    sys.exit(0)
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Argument(help="Model to run; may be left out if one exists.")] = "",
+    holdout: Annotated[str, typer.Option(help="Month to hold out, YYYY-MM.")] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Materialize everything, stale or not.")
+    ] = False,
+) -> None:
+    """Run the main job: from raw data to a gated champion and its predictions."""
+    from rich.console import Console
+
+    from mlops_assets import console as show
+    from mlops_assets.defs import main_job
+    from mlops_assets.definitions import SPECS
+    from mlops_assets.platform import Platform
+    from mlops_assets.settings import Settings
+
+    console = Console(highlight=False, soft_wrap=True)
+    spec = _named(model, SPECS)
+    outcome = main_job.run(
+        Platform(Settings()),
+        SPECS,
+        spec,
+        holdout=holdout,
+        everything=everything,
+        listener=show.ProgressPrinter(console),
+        announce=console.print,
+    )
+    if outcome.version and outcome.version.verdicts:
+        console.print()
+        console.print(show.gates(outcome.version))
+        for reason in show.reasons(outcome.version.verdicts):
+            console.print(f"  {reason}", markup=False)
+    champion = f"version {outcome.champion.version}" if outcome.champion else "none"
+    if outcome.error:
+        console.print(f"\nThe run failed: {outcome.error}", markup=False)
+        console.print(f"The champion of {spec.name} stays: {champion}.")
+        raise typer.Exit(1)
+    if outcome.released:
+        console.print(f"\nChampion of {spec.name}: {champion}.")
+        console.print("Next: mlops-assets dev   (the run in Dagster's UI, the model in MLflow's)")
+        return
+    version = outcome.version.version if outcome.version else "?"
+    console.print(
+        f"\nVersion {version} of {spec.name} is refused. The champion stays: {champion}."
+    )
+    console.print("Next: mlops-assets status   (versions, aliases and verdicts)")
+    raise typer.Exit(REFUSED)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show models, versions, aliases and their last verdicts."""
+    from dataclasses import asdict
+
+    from mlops_assets.definitions import SPECS
+    from mlops_assets.platform import Platform
+    from mlops_assets.settings import Settings
+
+    registry = Platform(Settings()).registry
+    found = {spec.name: registry.versions(spec.name) for spec in SPECS}
+    if as_json:
+        document = {
+            model: [
+                {
+                    "version": v.version,
+                    "aliases": v.aliases,
+                    "created": v.created.isoformat(),
+                    "holdout": v.holdout,
+                    "snapshot": v.tags.get("mlops.snapshot"),
+                    "verdicts": [asdict(verdict) for verdict in v.verdicts],
+                }
+                for v in versions
+            ]
+            for model, versions in found.items()
+        }
+        typer.echo(json.dumps(document, indent=1))
+        return
+    from rich.console import Console
+
+    from mlops_assets import console as show
+
+    console = Console(highlight=False, soft_wrap=True)
+    for model, versions in found.items():
+        if versions:
+            console.print(show.status(model, versions))
+        else:
+            console.print(f"{model}: no versions yet. Next: mlops-assets run {model}")
+
+
+@app.command()
+def dev() -> None:
+    """Start Dagster and the MLflow UI on free ports; Ctrl-C stops both."""
+    import signal
+
+    from mlops_assets.defs.instance import prepare
+    from mlops_assets.dev_servers import running
+    from mlops_assets.platform import Platform
+    from mlops_assets.settings import Settings
+
+    settings = Settings()
+    prepare(settings)
+    _ = Platform(settings).registry.client  # makes the database, which two servers must not race for
+    with running(settings) as servers:
+        for server in servers:
+            typer.echo(f"{server.name:<8} {server.address}")
+        typer.echo("Ctrl-C stops both.")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            typer.echo("stopping")
+
+
+def _named(model: str, specs: Sequence["ModelSpec"]) -> "ModelSpec":
+    """The spec called `model`; the only one when no name is given."""
+    by_name = {spec.name: spec for spec in specs}
+    if not model and len(by_name) == 1:
+        return next(iter(by_name.values()))
+    if model not in by_name:
+        raise UnknownNameError.of("model", model, by_name)
+    return by_name[model]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What the commands print: progress of a run, gates, status. Words and tables only.
+
+Rendering with rich; nothing is decided or fetched here.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from mlops_assets.core.verdict import Verdict
+from mlops_assets.stores.registry import ModelVersion
+
+if TYPE_CHECKING:
+    from mlops_assets.defs.progress import Progress
+
+MARKS = {
+    "passed": "[green]passed[/]",
+    "failed": "[red]failed[/]",
+    "inconclusive": "[yellow]inconclusive[/]",
+}
+
+
+class ProgressPrinter:
+    """Prints one line per asset and check of a run, when it is done, with its duration."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.began = time.monotonic()
+        self.last = ("", "")
+
+    def __call__(self, progress: "Progress") -> None:
+        """Print a step; the partitions of a run of days are one line."""
+        if progress.kind == "started":
+            self.began = time.monotonic()
+            return
+        if (progress.kind, progress.what) == self.last:
+            return
+        self.last = (progress.kind, progress.what)
+        took = f"{time.monotonic() - self.began:6.1f} s"
+        mark = "[green]✓[/]" if progress.passed else "[red]✗[/]"
+        if progress.kind == "materialized":
+            rows = "" if progress.rows is None else f"{progress.rows:>9,} rows"
+            self.console.print(f"{mark} {progress.what:<44} {rows:>14} {took}")
+        elif progress.kind == "checked":
+            # A contract that holds needs no words; a verdict always has its reason.
+            self.console.print(f"{mark}   [dim]{progress.what}[/]")
+            if not progress.passed:
+                self.console.print(f"      {progress.detail}", style="dim", markup=False)
+        elif not progress.detail.endswith("failed"):
+            self.console.print(f"{mark} {progress.what}", style="red")
+            self.console.print(f"  {progress.detail}", markup=False)
+
+
+def gates(version: ModelVersion) -> Table:
+    """The verdicts on a version: estimate, interval, limit, n."""
+    table = _table(f"{version.model} version {version.version}")
+    table.add_column("gate")
+    table.add_column("verdict")
+    for name in ("estimate", "95% interval", "limit", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for verdict in version.verdicts:
+        interval = f"{_number(verdict.low)}–{_number(verdict.high)}"
+        table.add_row(
+            verdict.gate,
+            MARKS[verdict.outcome],
+            _number(verdict.estimate),
+            interval if verdict.low is not None else "–",
+            f"{verdict.threshold:g}",
+            f"{verdict.n:,}",
+        )
+    return table
+
+
+def reasons(verdicts: Iterable[Verdict]) -> list[str]:
+    """One line for each verdict that did not pass."""
+    return [f"{v.gate}: {v.reason}" for v in verdicts if v.outcome != "passed"]
+
+
+def status(model: str, versions: Iterable[ModelVersion]) -> Table:
+    """The versions of a model with aliases and verdicts, newest first."""
+    table = _table(model)
+    for name in ("version", "alias", "created (UTC)", "holdout", "gates"):
+        table.add_column(name)
+    for version in versions:
+        table.add_row(
+            version.version,
+            ", ".join(version.aliases) or "–",
+            f"{version.created:%Y-%m-%d %H:%M}",
+            version.holdout,
+            _summary(version.verdicts),
+        )
+    return table
+
+
+def _summary(verdicts: tuple[Verdict, ...]) -> str:
+    if not verdicts:
+        return "not judged"
+    open_ = [f"{MARKS[v.outcome]} {v.gate}" for v in verdicts if v.outcome != "passed"]
+    return "\n".join(open_) or f"{MARKS['passed']} all {len(verdicts)}"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

@@ -1,0 +1,108 @@
+"""What the tests of the offline store build with: times, rows, views and feature stores."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast import (
+    Entity,
+    FeatureStore,
+    FeatureView,
+    Field,
+    FileSource,
+    ValueType,
+)
+from feast.data_format import ParquetFormat
+from feast.types import Float64, Int64
+
+STORE = "mlops_assets.stores.asof_offline_store.AsofDuckDBOfflineStore"
+START = datetime(2024, 3, 10, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def at(minutes: float) -> datetime:
+    return START + minutes * MINUTE
+
+
+def day(number: int, hour: float = 0) -> datetime:
+    return datetime(2024, 5, number, tzinfo=UTC) + timedelta(hours=hour)
+
+
+DRIVER = Entity(name="driver", join_keys=["driver"], value_type=ValueType.INT64)
+
+
+def trips(*rows: tuple[Any, ...]) -> pa.Table:
+    """Rows of (driver, event, created, trips, rating)."""
+    names = ["driver", "event", "created", "trips", "rating"]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+    schema = pa.schema(
+        [
+            ("driver", pa.int64()),
+            ("event", pa.timestamp("us", "UTC")),
+            ("created", pa.timestamp("us", "UTC")),
+            ("trips", pa.int64()),
+            ("rating", pa.float64()),
+        ]
+    )
+    return pa.table([pa.array(column) for column in columns], names=names).cast(schema)
+
+
+HISTORY = trips(
+    (1, day(1), day(1), 10, 4.5),
+    (1, day(2), day(2), 11, 4.6),
+    (2, day(1), day(1), 20, 3.5),
+    (2, day(2), day(5), 21, 3.6),  # known three days late
+)
+
+
+def source(path: Path | str, **more: Any) -> FileSource:
+    times = {"timestamp_field": "event", "created_timestamp_column": "created"}
+    return FileSource(path=str(path), file_format=ParquetFormat(), **(times | more))
+
+
+def view(path: Path | str, *, name: str = "stats", **more: Any) -> FeatureView:
+    schema = [
+        Field(name="driver", dtype=Int64),
+        Field(name="trips", dtype=Int64),
+        Field(name="rating", dtype=Float64),
+    ]
+    if "source" not in more:
+        more["source"] = source(path)
+    return FeatureView(
+        name=name, **({"entities": [DRIVER], "schema": schema, "ttl": timedelta(days=30)} | more)
+    )
+
+
+def make_store(folder: Path, **offline: Any) -> FeatureStore:
+    settings = {"type": STORE, **offline}
+    lines = [f"  {key}: {value}" for key, value in settings.items()]
+    text = "\n".join(
+        [
+            "project: demo",
+            "provider: local",
+            "registry: registry.db",
+            "entity_key_serialization_version: 3",
+            "online_store: {type: sqlite, path: online.db}",
+            "offline_store:",
+            *lines,
+        ]
+    )
+    (folder / "feature_store.yaml").write_text(text)
+    return FeatureStore(repo_path=str(folder))
+
+
+def ask(drivers: Sequence[Any], moments: Sequence[Any], **more: Any) -> pd.DataFrame:
+    return pd.DataFrame({"driver": drivers, "event_timestamp": moments, **more})
+
+
+def daily_folder(folder: Path, rows: pa.Table = HISTORY) -> Path:
+    folder.mkdir()
+    days = rows["event"].cast(pa.date32())
+    for moment in sorted(set(days.to_pylist())):
+        part = rows.filter(pa.compute.equal(days, pa.scalar(moment)))
+        pq.write_table(part, folder / f"{moment}.parquet")
+    return folder
