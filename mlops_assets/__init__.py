@@ -28,7 +28,7 @@ _HOMES = {
     "mlops_assets.defs.build": ("build_definitions",),
 }
 
-__all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: PLE0605
+__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

@@ -52,15 +52,13 @@ def run(
     ] = False,
 ) -> None:
     """Run the main job: from raw data to a gated champion and its predictions."""
-    from rich.console import Console
-
     from mlops_assets import console as show
-    from mlops_assets.defs import main_job
     from mlops_assets.definitions import SPECS
+    from mlops_assets.defs import main_job
     from mlops_assets.platform import Platform
     from mlops_assets.settings import Settings
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = show.console()
     spec = _named(model, SPECS)
     outcome = main_job.run(
         Platform(Settings()),
@@ -86,9 +84,7 @@ def run(
         console.print("Next: mlops-assets dev   (the run in Dagster's UI, the model in MLflow's)")
         return
     version = outcome.version.version if outcome.version else "?"
-    console.print(
-        f"\nVersion {version} of {spec.name} is refused. The champion stays: {champion}."
-    )
+    console.print(f"\nVersion {version} of {spec.name} is refused. The champion stays: {champion}.")
     console.print("Next: mlops-assets status   (versions, aliases and verdicts)")
     raise typer.Exit(REFUSED)
 
@@ -121,11 +117,9 @@ def status(as_json: Json = False) -> None:
         }
         typer.echo(json.dumps(document, indent=1))
         return
-    from rich.console import Console
-
     from mlops_assets import console as show
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = show.console()
     for model, versions in found.items():
         if versions:
             console.print(show.status(model, versions))
@@ -145,7 +139,9 @@ def dev() -> None:
 
     settings = Settings()
     prepare(settings)
-    _ = Platform(settings).registry.client  # makes the database, which two servers must not race for
+    _ = Platform(
+        settings
+    ).registry.client  # makes the database, which two servers must not race for
     with running(settings) as servers:
         for server in servers:
             typer.echo(f"{server.name:<8} {server.address}")

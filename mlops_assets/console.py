@@ -55,20 +55,26 @@ class ProgressPrinter:
             self.console.print(f"  {progress.detail}", markup=False)
 
 
+def console() -> Console:
+    """A console as wide as the terminal; wide enough for every table where there is none."""
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=120)
+
+
 def gates(version: ModelVersion) -> Table:
     """The verdicts on a version: estimate, interval, limit, n."""
     table = _table(f"{version.model} version {version.version}")
-    table.add_column("gate")
-    table.add_column("verdict")
+    for name in ("gate", "verdict"):
+        table.add_column(name, no_wrap=True)
     for name in ("estimate", "95% interval", "limit", "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for verdict in version.verdicts:
-        interval = f"{_number(verdict.low)}–{_number(verdict.high)}"
+        interval = f"{_number(verdict.low)} {_number(verdict.high)}"
         table.add_row(
             verdict.gate,
             MARKS[verdict.outcome],
             _number(verdict.estimate),
-            interval if verdict.low is not None else "–",
+            interval if verdict.low is not None else "-",
             f"{verdict.threshold:g}",
             f"{verdict.n:,}",
         )
@@ -88,7 +94,7 @@ def status(model: str, versions: Iterable[ModelVersion]) -> Table:
     for version in versions:
         table.add_row(
             version.version,
-            ", ".join(version.aliases) or "–",
+            ", ".join(version.aliases) or "-",
             f"{version.created:%Y-%m-%d %H:%M}",
             version.holdout,
             _summary(version.verdicts),
@@ -100,12 +106,14 @@ def _summary(verdicts: tuple[Verdict, ...]) -> str:
     if not verdicts:
         return "not judged"
     open_ = [f"{MARKS[v.outcome]} {v.gate}" for v in verdicts if v.outcome != "passed"]
-    return "\n".join(open_) or f"{MARKS['passed']} all {len(verdicts)}"
+    return ", ".join(open_) or f"{MARKS['passed']} all {len(verdicts)}"
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    return Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.4f}"

@@ -56,8 +56,10 @@ def running(settings: Settings) -> Iterator[tuple[Server, ...]]:
         "MLflow": (
             mlflow_port,
             ["mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1"],
-            ["--backend-store-uri", settings.mlflow_uri, "--default-artifact-root"]
-            + [(settings.mlflow / "artifacts").as_uri()],
+            [
+                *("--backend-store-uri", settings.mlflow_uri),
+                *("--default-artifact-root", (settings.mlflow / "artifacts").as_uri()),
+            ],
         ),
     }
     servers: list[Server] = []

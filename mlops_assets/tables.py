@@ -129,6 +129,10 @@ class RequestFeatures(Declaration):
         return self
 
 
+Group = FeatureView | RequestFeatures
+"""What offers features."""
+
+
 class FeatureService(Declaration):
     """The features of a model: stored ones and those computed at request time.
 
@@ -142,18 +146,23 @@ class FeatureService(Declaration):
     request: tuple[RequestFeatures, ...] = ()
     without: tuple[str, ...] = ()
 
-    def used(self, view: FeatureView | RequestFeatures) -> tuple[Column, ...]:
-        """The features of a view that belong to the service."""
-        return tuple(feature for feature in view.features if feature.name not in self.without)
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """All that offers features, stored ones first."""
+        return (*self.views, *self.request)
+
+    def used(self, group: Group) -> tuple[Column, ...]:
+        """The features of a group that belong to the service."""
+        return tuple(feature for feature in group.features if feature.name not in self.without)
 
     @property
     def features(self) -> tuple[Column, ...]:
         """All features, stored ones first."""
-        return tuple(f for group in (*self.views, *self.request) for f in self.used(group))
+        return tuple(feature for group in self.groups for feature in self.used(group))
 
     @model_validator(mode="after")
     def _names_fit(self) -> "FeatureService":
-        offered = [f for group in (*self.views, *self.request) for f in group.features]
+        offered = [feature for group in self.groups for feature in group.features]
         refuse_duplicates("feature", f"feature service {self.name!r}", offered)
         for name in self.without:
             if name not in (feature.name for feature in offered):

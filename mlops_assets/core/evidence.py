@@ -20,7 +20,7 @@ from mlops_assets.core.calibration import (
 from mlops_assets.core.comparison import MetricDifference, classification_metrics, compare
 from mlops_assets.core.conformal import ConformalRule, coverage, set_size
 from mlops_assets.core.estimate import Estimate
-from mlops_assets.core.gates import Verdict
+from mlops_assets.core.verdict import Verdict
 
 Floats = npt.NDArray[np.float64]
 

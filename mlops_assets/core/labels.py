@@ -25,7 +25,9 @@ class LabelCount:
         return self.positives / self.rows if self.rows else float("nan")
 
 
-def refuse_unlearnable(model: str, windows: Mapping[str, str], found: Mapping[str, LabelCount]) -> None:
+def refuse_unlearnable(
+    model: str, windows: Mapping[str, str], found: Mapping[str, LabelCount]
+) -> None:
     """Raise WindowError when a window has no rows or only one class.
 
     Args:

@@ -52,7 +52,10 @@ def reliability_diagram(bins: ReliabilityBins, *, title: str, limit: float) -> b
     deviation = bins.column("deviation")
     errors = np.clip([deviation - bins.column("low"), bins.column("high") - deviation], 0, None)
     broken = np.abs(deviation) > limit
-    for chosen, colour, name in ((~broken, BLUE, "bin, 95% interval"), (broken, RED, "bin outside")):
+    for chosen, colour, name in (
+        (~broken, BLUE, "bin, 95% interval"),
+        (broken, RED, "bin outside"),
+    ):
         if chosen.any():
             top.errorbar(mean[chosen], observed[chosen], yerr=errors[:, chosen], fmt="o", ms=5,
                          color=colour, capsize=2, lw=1.2, label=name)  # fmt: skip

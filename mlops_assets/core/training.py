@@ -80,7 +80,7 @@ def _scored() -> Any:
         classes_ = np.array([0, 1])
         n_features_in_ = 2
 
-        def fit(self, inputs: Any, labels: Any) -> Any:  # noqa: ARG002
+        def fit(self, inputs: Any, labels: Any) -> Any:
             return self
 
         def predict_proba(self, inputs: Any) -> Any:

@@ -68,9 +68,11 @@ def _verdict(
     if record is None:
         return "missing", "it was never evaluated"
     # A check that is running has a record without an evaluation: look at the status first.
-    if record.status.value not in ("SUCCEEDED", "FAILED") or record.event is None:
+    if record.status.value not in ("SUCCEEDED", "FAILED"):
         return "missing", f"its last evaluation is {record.status.value.lower()}"
     evaluation = record.evaluation
+    if evaluation is None:
+        return "missing", "its last evaluation recorded nothing"
     values = {k: v.value for k, v in evaluation.metadata.items()}
     outcome = str(values.get("verdict", "missing"))
     target = evaluation.target_materialization_data

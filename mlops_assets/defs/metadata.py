@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.core.calibration import ReliabilityBins
-from mlops_assets.core.gates import Verdict
+from mlops_assets.core.verdict import Verdict
 from mlops_assets.tables import Column
 
 MOST_PICTURE_BYTES = 100_000
@@ -30,13 +30,13 @@ def number(value: Any) -> float | int | None:
 def numbers(values: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
     """Numbers by name; those that are not finite are left out, so that plots have a gap."""
     found = {name: number(value) for name, value in values.items()}
-    return {
-        name: dg.MetadataValue.int(value)
-        if isinstance(value, int)
-        else dg.MetadataValue.float(value)
-        for name, value in found.items()
-        if value is not None
-    }
+    return {name: _as_metadata(value) for name, value in found.items() if value is not None}
+
+
+def _as_metadata(value: float) -> dg.MetadataValue:
+    if isinstance(value, int):
+        return dg.MetadataValue.int(value)
+    return dg.MetadataValue.float(value)
 
 
 def schema(columns: Iterable[Column]) -> dg.TableSchema:
@@ -102,8 +102,6 @@ def verdict(found: Verdict) -> dict[str, dg.MetadataValue]:
             "rows_needed": found.rows_needed,
         }
     )
-    details = {
-        name: dg.MetadataValue.text(value) if isinstance(value, str) else value
-        for name, value in found.details
-    }
-    return {**words, **measured, **{k: v for k, v in details.items() if v is not None}}
+    details = numbers({k: v for k, v in found.details if not isinstance(v, str)})
+    named = {k: dg.MetadataValue.text(v) for k, v in found.details if isinstance(v, str)}
+    return {**words, **measured, **details, **named}

@@ -77,7 +77,7 @@ def _cause(event: Any) -> str:
     return str(description or error.message).strip()
 
 
-@dg.logger(description="Hands the events of a run to the process that runs it.")
+@dg.logger({}, description="Hands the events of a run to the process that runs it.")
 def progress_logger(init_context: dg.InitLoggerContext) -> logging.Logger:
     """Build the logger."""
     logger = logging.getLogger(f"mlops_assets.progress.{init_context.run_id}")

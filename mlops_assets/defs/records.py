@@ -37,10 +37,11 @@ class Record:
 def newest(instance: dg.DagsterInstance, key: dg.AssetKey) -> Record | None:
     """The newest materialization of an asset, None when there is none."""
     records = instance.fetch_materializations(key, limit=1).records
-    if not records or records[0].asset_materialization is None:
+    materialization = records[0].asset_materialization if records else None
+    if materialization is None:
         return None
     event = records[0]
-    values = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    values = {name: value.value for name, value in materialization.metadata.items()}
     return Record(key, event.storage_id, event.run_id, event.timestamp, values)
 
 

@@ -60,7 +60,20 @@ def definition(table: FeatureView | EntityRows) -> str:
             do=f"add them to the build function of {table.name!r}, or drop the declaration",
         )
     columns = [column.name for column in table.columns]
-    return str(ibis.to_sql(expression.select(columns), dialect="duckdb"))
+    return _ordered(str(ibis.to_sql(expression.select(columns), dialect="duckdb")))
+
+
+def _ordered(query: str) -> str:
+    """Sort the lists of EXCLUDE, which Ibis writes in the order of a set: it differs by process."""
+    import sqlglot
+    from sqlglot import expressions
+
+    tree = sqlglot.parse_one(query, dialect="duckdb")
+    for star in tree.find_all(expressions.Star):
+        for name in ("except", "except_"):
+            if star.args.get(name):
+                star.set(name, sorted(star.args[name], key=lambda column: column.sql()))
+    return tree.sql(dialect="duckdb", pretty=True)
 
 
 def open_source(
@@ -84,7 +97,9 @@ def open_source(
     if path.suffix == ".parquet":
         relation = f"read_parquet({text(path)})"
     else:
-        relation = f"read_csv({text(path)}, header = true, all_varchar = true, nullstr = ['NA', ''])"
+        relation = (
+            f"read_csv({text(path)}, header = true, all_varchar = true, nullstr = ['NA', ''])"
+        )
     described, some = _try(
         connection,
         source,
@@ -228,4 +243,3 @@ def preview_rows(
         connection.execute(f"CREATE TEMP TABLE {quoted(source.name)} AS {queries[source.name]}")
     connection.execute(f"CREATE TEMP VIEW preview AS {definition(table)}")
     return "preview"
-

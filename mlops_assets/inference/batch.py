@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def entity_rows(platform: Platform, spec: ModelSpec, start: dt.date, end: dt.date) -> "pd.DataFrame":
+def entity_rows(
+    platform: Platform, spec: ModelSpec, start: dt.date, end: dt.date
+) -> "pd.DataFrame":
     """The entity rows from midnight of `start` to midnight of `end` (UTC), in order of time."""
     query = (
         f"SELECT * FROM entity_rows WHERE {EVENT_TIME} >= {text(start)}::TIMESTAMPTZ "
-        f"AND {EVENT_TIME} < {text(end)}::TIMESTAMPTZ ORDER BY {EVENT_TIME}, {quoted(spec.rows.row_id)}"
+        f"AND {EVENT_TIME} < {text(end)}::TIMESTAMPTZ "
+        f"ORDER BY {EVENT_TIME}, {quoted(spec.rows.row_id)}"
     )
     path = platform.lake.file(engine.rows(spec.rows))
     return platform.lake.read(query, entity_rows=path).to_pandas()

@@ -92,7 +92,7 @@ class FeatureStore:
                     views[request.name] = _request(request)
             members = [
                 views[one.name][[feature.name for feature in service.used(one)]]
-                for one in (*service.views, *service.request)
+                for one in service.groups
                 if service.used(one)
             ]
             feast_services.append(
@@ -123,7 +123,7 @@ class FeatureStore:
             declared = self.feast.get_feature_service(service.name)
             return self.feast.get_historical_features(rows, declared).to_arrow()
 
-    def _view(self, view: FeatureView, entities: dict[str, Any]) -> "feast.FeatureView":
+    def _view(self, view: FeatureView, entities: dict[str, Any]) -> Any:
         import feast
 
         source = feast.FileSource(
@@ -215,4 +215,3 @@ def _request(request: RequestFeatures) -> "feast.OnDemandFeatureView":
             feature_transformation=PandasTransformation(udf=transform, udf_string=text),
             mode="pandas",
         )
-

@@ -136,7 +136,7 @@ class Lake:
             for day in days:
                 target = self.day_file(table, day)
                 if counts[day]:
-                    os.replace(folder / f"day_of_row={day}" / "data_0.parquet", target)
+                    (folder / f"day_of_row={day}" / "data_0.parquet").replace(target)
                 else:
                     self.write(connection, f"SELECT * FROM {relation} LIMIT 0", target, notes)
         return counts

@@ -107,9 +107,7 @@ class ModelRegistry:
 
     def open_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """Create a run and return its id; nothing becomes active."""
-        run = self.client.create_run(
-            self.experiment(experiment), run_name=name, tags=dict(tags)
-        )
+        run = self.client.create_run(self.experiment(experiment), run_name=name, tags=dict(tags))
         return str(run.info.run_id)
 
     def register(

@@ -74,6 +74,11 @@ def _log_training(mlflow: Any, platform: Platform, spec: ModelSpec, data: Traini
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
+    class Snapshot(MetaDataset):
+        """A split of a snapshot, known by the hash of its content."""
+
+        profile = None
+
     estimator = spec.estimator(spec.seed).get_params(deep=True)
     plain = {
         name: value
@@ -92,13 +97,11 @@ def _log_training(mlflow: Any, platform: Platform, spec: ModelSpec, data: Traini
     path = platform.training_sets.file(spec.name, data.snapshot)
     source = resolve_dataset_source(str(path))
     for split in SPLITS:
-        dataset = MetaDataset(source, name=f"{spec.name} {split}", digest=data.snapshot[:32])
+        dataset = Snapshot(source, name=f"{spec.name} {split}", digest=data.snapshot[:32])
         mlflow.log_input(dataset, context=split)
 
 
-def _metadata(
-    platform: Platform, version: ModelVersion, snapshot: str
-) -> dict[str, object]:
+def _metadata(platform: Platform, version: ModelVersion, snapshot: str) -> dict[str, str]:
     return {
         "version": version.version,
         "snapshot": snapshot,

@@ -13,7 +13,7 @@ from mlops_assets.defs.assets.features import digests, raw_marks
 from mlops_assets.inference import batch
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import learned_windows, recipe
-from mlops_assets.spec import SPLITS, ModelSpec, Windows
+from mlops_assets.spec import SPLITS, ModelSpec
 from mlops_assets.stores.training_sets import SPLIT
 from mlops_assets.tables import EVENT_TIME
 
@@ -59,8 +59,9 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         table = batch.with_features(platform, spec, rows)
         digest = digests((spec.features,))[spec.features.name]
         marks: dict[str, str] = {}
-        for table_of in (spec.rows, *spec.features.views):
-            marks.update(raw_marks(platform, table_of))
+        marks.update(raw_marks(platform, spec.rows))
+        for view in spec.features.views:
+            marks.update(raw_marks(platform, view))
         manifest = {
             "model": spec.name,
             "inputs": list(spec.inputs),
@@ -98,4 +99,3 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         )
 
     return training_set
-

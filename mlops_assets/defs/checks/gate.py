@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.core.evidence import GATES, RULES
-from mlops_assets.core.gates import Verdict
+from mlops_assets.core.verdict import Verdict
 from mlops_assets.defs import keys, metadata, records
 from mlops_assets.errors import GateError
 from mlops_assets.platform import Platform
@@ -78,4 +78,3 @@ def _gate(spec: ModelSpec, name: str, rule: str) -> dg.AssetChecksDefinition:
         return verdict, identity
 
     return judge
-

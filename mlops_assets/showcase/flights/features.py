@@ -201,7 +201,9 @@ def departure_time(frame: Any) -> Any:
     )
 
 
-def _number(name: str, description: str = "", low: float | None = None, high: float | None = None) -> Column:
+def _number(
+    name: str, description: str = "", low: float | None = None, high: float | None = None
+) -> Column:
     return Column(name=name, type="float", description=description, minimum=low, maximum=high)
 
 
@@ -269,7 +271,7 @@ ROUTE_PUNCTUALITY = FeatureView(
 
 AIRCRAFT_HISTORY = FeatureView(
     name="aircraft_history",
-    description="The last known arrival delay of an aircraft, its last four weeks, its age and size.",
+    description="The last arrival delay of an aircraft, its last four weeks, its age and size.",
     entities=(TAILNUM,),
     features=(
         _number("aircraft_last_delay", "arrival delay of the last flight, minutes", -180, 2880),

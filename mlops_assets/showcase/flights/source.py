@@ -63,10 +63,18 @@ AIRPORTS = Source(
         Column(name="lon", type="float", nullable=False, minimum=-180, maximum=180),
         Column(name="altitude", type="float", nullable=False, description="feet"),
         Column(
-            name="winter_offset", type="int", minimum=-720, maximum=840, description="minutes to UTC"
+            name="winter_offset",
+            type="int",
+            minimum=-720,
+            maximum=840,
+            description="minutes to UTC",
         ),
         Column(
-            name="summer_offset", type="int", minimum=-720, maximum=840, description="minutes to UTC"
+            name="summer_offset",
+            type="int",
+            minimum=-720,
+            maximum=840,
+            description="minutes to UTC",
         ),
     ),
     key=("faa",),
