@@ -67,6 +67,12 @@ def _bounds(column: Column) -> list[str]:
     return found
 
 
+def rounded(value: Any) -> float | int | None:
+    """A number for a table that people read: four digits after the point."""
+    plain = number(value)
+    return round(plain, 4) if isinstance(plain, float) else plain
+
+
 def picture(png: bytes, title: str) -> dg.MetadataValue:
     """A PNG shown in the UI; one that is too large is named instead of shown."""
     if len(png) > MOST_PICTURE_BYTES:
@@ -83,7 +89,7 @@ def table(rows: list[dict[str, Any]]) -> dg.MetadataValue:
 def bins(found: ReliabilityBins) -> dg.MetadataValue:
     """The reliability bins as a table."""
     names = ("lower", "upper", "n", "mean_probability", "observed", "deviation", "low", "high")
-    return table([{name: number(getattr(one, name)) for name in names} for one in found.bins])
+    return table([{name: rounded(getattr(one, name)) for name in names} for one in found.bins])
 
 
 def verdict(found: Verdict) -> dict[str, dg.MetadataValue]:

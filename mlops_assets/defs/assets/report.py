@@ -56,16 +56,19 @@ def report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                 "evidence": digest,
                 "champion_compared": evidence.champion.version if evidence.champion else "none",
                 "holdout_rows": len(holdout.labels),
-                **metadata.numbers(measured),
-                "bins": metadata.bins(evidence.bins(spec.gates)),
-                "differences": _differences(evidence),
-                "importance": metadata.table(
-                    [{"column": k, "importance": v} for k, v in importance.items()]
-                ),
                 **{
                     name.removesuffix(".png"): metadata.picture(png, name)
                     for name, png in pictures.items()
                 },
+                **metadata.numbers(measured),
+                "bins": metadata.bins(evidence.bins(spec.gates)),
+                "differences": _differences(evidence),
+                "importance": metadata.table(
+                    [
+                        {"column": name, "importance": metadata.rounded(value)}
+                        for name, value in importance.items()
+                    ]
+                ),
             }
         )
 
@@ -137,11 +140,10 @@ def _differences(evidence: Evidence) -> dg.MetadataValue:
     rows: list[dict[str, Any]] = [
         {
             "metric": d.metric,
-            "candidate": d.candidate,
-            "champion": d.champion,
-            "difference": d.difference,
-            "low": d.low,
-            "high": d.high,
+            **{
+                name: metadata.rounded(getattr(d, name))
+                for name in ("candidate", "champion", "difference", "low", "high")
+            },
         }
         for d in found
     ]
