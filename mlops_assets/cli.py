@@ -137,20 +137,20 @@ def dev() -> None:
     from mlops_assets.platform import Platform
     from mlops_assets.settings import Settings
 
+    # Set before anything starts, so that whatever stops us also stops the servers.
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.default_int_handler)
     settings = Settings()
     prepare(settings)
-    _ = Platform(
-        settings
-    ).registry.client  # makes the database, which two servers must not race for
-    with running(settings) as servers:
-        for server in servers:
-            typer.echo(f"{server.name:<8} {server.address}")
-        typer.echo("Ctrl-C stops both.")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
+    _ = Platform(settings).registry.client  # makes the database: two servers must not race for it
+    try:
+        with running(settings) as servers:
+            for server in servers:
+                typer.echo(f"{server.name:<8} {server.address}")
+            typer.echo("Ctrl-C stops both.")
             signal.pause()
-        except KeyboardInterrupt:
-            typer.echo("stopping")
+    except KeyboardInterrupt:
+        typer.echo("stopped")
 
 
 def _named(model: str, specs: Sequence["ModelSpec"]) -> "ModelSpec":

@@ -76,7 +76,9 @@ def refuse_unusable(platform: Platform, spec: ModelSpec, windows: Windows) -> di
             f"SELECT {EVENT_TIME}::TIMESTAMP AS time, {known}::TIMESTAMP AS known, "
             f"{label}::BIGINT AS label FROM {name}"
         ).fetchnumpy()
-    counts = label_counts(found["time"], found["known"], np.asarray(found["label"]), windows)
+    # Under the mask of a null lies any value: a label that is not known yet has no time.
+    time, known_at = (np.ma.filled(found[name], np.datetime64("NaT")) for name in ("time", "known"))
+    counts = label_counts(time, known_at, np.ma.filled(found["label"], 0), windows)
     refuse_unlearnable(spec.name, learned_windows(windows), counts)
     return counts
 

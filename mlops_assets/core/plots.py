@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, RED, GREY = "#2563a8", "#b3392f", "#8a8f98"
+LONGEST_NAME = 40
+"""Characters of a column's name that leave room for its bar."""
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -76,22 +78,29 @@ def importance_chart(importance: Mapping[str, float], *, title: str, most: int =
     chosen = list(importance.items())[:most][::-1]
     figure = _figure(6, 0.28 * len(chosen) + 1.2)
     axis = figure.subplots()
-    axis.barh([name for name, _ in chosen], [value for _, value in chosen], color=BLUE)
+    axis.barh(range(len(chosen)), [value for _, value in chosen], color=BLUE)
+    axis.set_yticks(range(len(chosen)), [_short(name) for name, _ in chosen])
     axis.set(xlabel="rise of the log loss when shuffled", title=title)
     axis.spines[["top", "right"]].set_visible(False)
     return _png(figure)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def confusion_chart(counts: npt.NDArray[np.int64], *, title: str) -> bytes:
     """Confusion matrix with counts; `counts[truth, decision]`, shape (2, 2)."""
     figure = _figure(4.2, 3.8)
     axis = figure.subplots()
-    axis.imshow(counts / counts.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
+    # A class without rows has no shares; it is drawn as zeros.
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for truth in (0, 1):
-        share = counts[truth] / counts[truth].sum()
         for decision in (0, 1):
-            colour = "white" if share[decision] > 0.5 else "black"
-            label = f"{counts[truth, decision]:,}\n{share[decision]:.1%}"
+            share = shares[truth, decision]
+            colour = "white" if share > 0.5 else "black"
+            label = f"{counts[truth, decision]:,}\n{share:.1%}"
             axis.text(decision, truth, label, ha="center", va="center", color=colour)
     axis.set(xticks=(0, 1), yticks=(0, 1), xlabel="decided", ylabel="true", title=title)
     return _png(figure)

@@ -52,7 +52,9 @@ class _Events(logging.Handler):
 def _progress(event: Any) -> Progress | None:
     if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
         materialization = event.step_materialization_data.materialization
-        rows = materialization.metadata.get("dagster/row_count")
+        rows = materialization.metadata.get(
+            "rows_computed", materialization.metadata.get("dagster/row_count")
+        )
         return Progress(
             "materialized",
             materialization.asset_key.to_user_string(),

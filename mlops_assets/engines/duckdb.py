@@ -5,7 +5,9 @@ The only engine that the embedded profile needs. Definitions come from `tables.p
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,11 @@ TYPES = {
     "bool": "boolean",
     "time": "timestamp('UTC')",
 }
+
+CSV = (
+    "header = true, delim = ',', quote = '\"', escape = '\"', comment = '', skip = 0, "
+    "all_varchar = true, nullstr = ['NA', '']"
+)
 
 
 def raw(source: Source) -> str:
@@ -81,8 +88,9 @@ def open_source(
 ) -> tuple[str, Path]:
     """Show a source's file as the relation `file`; return its SQL and its path.
 
-    Text files are read as text ("NA" and the empty field are null), so that a column's type is
-    what the source's SELECT casts it to and never a guess from the first rows.
+    Text files are read as comma-separated text ("NA" and the empty field are null), so that a
+    column's type is what the source's SELECT casts it to, and neither type nor delimiter is a
+    guess from the first rows.
 
     Raises:
         SourceError: when the file is missing, empty, or lacks a column.
@@ -97,9 +105,7 @@ def open_source(
     if path.suffix == ".parquet":
         relation = f"read_parquet({text(path)})"
     else:
-        relation = (
-            f"read_csv({text(path)}, header = true, all_varchar = true, nullstr = ['NA', ''])"
-        )
+        relation = f"read_csv({text(path)}, {CSV})"
     described, some = _try(
         connection,
         source,
@@ -124,15 +130,26 @@ def open_source(
 
 
 def _try(connection: "duckdb.DuckDBPyConnection", source: Source, *queries: str) -> list[Any]:
+    with _readable(source):
+        return [connection.execute(query).fetchall() for query in queries]
+
+
+@contextmanager
+def _readable(source: Source) -> Iterator[None]:
+    """Tell what DuckDB found wrong with a source in the words of a SourceError."""
     import duckdb
 
     try:
-        return [connection.execute(query).fetchall() for query in queries]
+        yield
     except duckdb.Error as broken:
+        # DuckDB says first what is wrong; after an empty line or a list, which options it has.
+        told = takewhile(lambda line: line and line[-1] != ":", str(broken).splitlines())
+        reason = "; ".join(told)
         raise SourceError(
-            f"the source {source.name!r} cannot be read: {str(broken).splitlines()[0]}",
-            expected=f"a file with the columns {', '.join(source.raw_columns)}",
-            do="restore the file, or correct the source's declaration",
+            f"the source {source.name!r} cannot be read: {reason}",
+            expected=f"a file with the columns {', '.join(source.raw_columns)}, of values that "
+            "the source's SELECT can cast",
+            do="restore or correct the file, or correct the source's declaration",
         ) from broken
 
 
@@ -143,19 +160,11 @@ def source_fingerprint(source: Source, path: Path) -> str:
 
 def write_source(lake: Lake, source: Source) -> tuple[int, str]:
     """Copy a source into the lake; return the row count and the fingerprint."""
-    import duckdb
-
     with lake.scratch() as folder, lake.connect() as connection:
         query, path = open_source(connection, source, folder)
         mark = source_fingerprint(source, path)
-        try:
+        with _readable(source):
             count = lake.write(connection, query, lake.file(raw(source)), {FINGERPRINT: mark})
-        except duckdb.Error as broken:
-            raise SourceError(
-                f"the source {source.name!r} cannot be read: {str(broken).splitlines()[0]}",
-                expected="values that the source's SELECT can cast",
-                do="correct the file, or the source's declaration",
-            ) from broken
     return count, mark
 
 
@@ -238,8 +247,12 @@ def preview_rows(
 
     Returns:
         The name of a view.
+
+    Raises:
+        SourceError: when a source cannot be read as declared.
     """
     for source in table.sources:
-        connection.execute(f"CREATE TEMP TABLE {quoted(source.name)} AS {queries[source.name]}")
+        copy = f"CREATE TEMP TABLE {quoted(source.name)} AS {queries[source.name]}"
+        _try(connection, source, copy)
     connection.execute(f"CREATE TEMP VIEW preview AS {definition(table)}")
     return "preview"

@@ -6,7 +6,6 @@ tables hold is computed in `engines/`; their meaning stands in `tables.py`.
 
 import datetime as dt
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -204,8 +203,9 @@ def view(connection: "duckdb.DuckDBPyConnection", name: str, path: Path) -> None
 
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document that appears whole or not at all."""
+    content = json.dumps(document, indent=1, sort_keys=True, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".scratch-")
-    with os.fdopen(handle, "w") as file:
-        json.dump(document, file, indent=1, sort_keys=True, allow_nan=False)
-    Path(name).replace(path)
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=path.parent) as folder:
+        fresh = Path(folder) / path.name
+        fresh.write_text(content)
+        fresh.replace(path)

@@ -8,6 +8,7 @@ that an artifact brings along.
 import datetime as dt
 import json
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -87,6 +88,8 @@ class ModelRegistry:
     @cached_property
     def client(self) -> "MlflowClient":
         """The MLflow client. The first use creates the database."""
+        # MLflow reports its use to its makers unless told not to: nothing leaves this machine.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow
 
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)

@@ -9,7 +9,7 @@ from mlops_assets.core import training
 from mlops_assets.defs import keys, records
 from mlops_assets.defs.tracking import mlflow_run
 from mlops_assets.platform import Platform, git_commit
-from mlops_assets.spec import SPLITS, ModelSpec
+from mlops_assets.spec import SPLITS, ModelSpec, Windows
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.stores.training_sets import TrainingSet
 
@@ -79,6 +79,7 @@ def _log_training(mlflow: Any, platform: Platform, spec: ModelSpec, data: Traini
 
         profile = None
 
+    windows = dict(Windows.model_validate(data.manifest["windows"]).items())
     estimator = spec.estimator(spec.seed).get_params(deep=True)
     plain = {
         name: value
@@ -91,7 +92,7 @@ def _log_training(mlflow: Any, platform: Platform, spec: ModelSpec, data: Traini
             "calibration": spec.calibration,
             "confidence": spec.confidence,
             "seed": spec.seed,
-            **{f"{name}_window": str(data.manifest["windows"][name]) for name in SPLITS},
+            **{f"{name}_window": str(windows[name]) for name in SPLITS},
         }
     )
     path = platform.training_sets.file(spec.name, data.snapshot)

@@ -41,10 +41,14 @@ def feature_asset(view: FeatureView) -> dg.AssetsDefinition:
         days = partitions.chosen(context)
         mark = engine.features_fingerprint(view, raw_marks(platform, view))
         counts = engine.write_features(platform.lake, view, days, mark)
+        for day, count in counts.items():
+            context.add_asset_metadata(
+                {"dagster/partition_row_count": count}, partition_key=day.isoformat()
+            )
         return dg.MaterializeResult(
             metadata={
-                "dagster/row_count": sum(counts.values()),
-                "days": len(days),
+                "rows_computed": sum(counts.values()),
+                "days_computed": len(days),
                 "empty_days": sum(count == 0 for count in counts.values()),
                 "dagster/uri": str(platform.lake.folder(engine.features(view))),
                 "fingerprint": mark,

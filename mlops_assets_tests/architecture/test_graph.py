@@ -1,0 +1,36 @@
+"""The graph is the one that was reviewed: no stray keys, every gate blocks."""
+
+import dagster as dg
+
+from mlops_assets.core.evidence import GATES
+from mlops_assets.definitions import SPECS, defs
+from mlops_assets.defs import keys
+from mlops_assets_tests.architecture import graph
+
+
+def test_the_graph_is_the_reviewed_one() -> None:
+    assert graph.as_text(defs) == graph.FILE.read_text(), (
+        "the graph has changed: review the difference, then run "
+        "python -m mlops_assets_tests.architecture.graph"
+    )
+
+
+def test_every_key_is_an_asset_that_we_build() -> None:
+    built = defs.resolve_asset_graph()
+    assert all(built.get(key).is_materializable for key in built.get_all_asset_keys())
+
+
+def test_every_gate_of_every_model_is_there_and_blocks() -> None:
+    built = defs.resolve_asset_graph()
+    for spec in SPECS:
+        for name in GATES:
+            assert built.get(dg.AssetCheckKey(keys.report(spec), name)).blocking
+
+
+def test_every_check_blocks() -> None:
+    built = defs.resolve_asset_graph()
+    assert all(built.get(key).blocking for key in built.asset_check_keys)
+
+
+def test_the_definitions_can_be_loaded() -> None:
+    dg.Definitions.validate_loadable(defs)
