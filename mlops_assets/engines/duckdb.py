@@ -5,6 +5,7 @@ The only engine that the embedded profile needs. Definitions come from `tables.p
 """
 
 import datetime as dt
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
@@ -48,6 +49,7 @@ def rows(entity_rows: EntityRows) -> str:
     return f"rows/{entity_rows.name}"
 
 
+@functools.cache
 def definition(table: FeatureView | EntityRows) -> str:
     """The SQL that a definition means; two definitions that mean the same give the same."""
     import ibis
