@@ -8,14 +8,17 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mlops_assets.errors import MlopsAssetsError, UnknownNameError
+from mlops_assets.errors import DeclarationError, MlopsAssetsError, UnknownNameError
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from mlops_assets.spec import ModelSpec
+    from mlops_assets.tables import FeatureView
 
 REFUSED = 3
 """Exit code of a run whose gates did not let the model through."""
@@ -29,6 +32,9 @@ app = typer.Typer(
     add_completion=False,
     help="Calibration-first MLOps: a model is promoted when its probabilities mean what they say.",
 )
+
+features = typer.Typer(no_args_is_help=True, help="Look at features: what there is, and values.")
+app.add_typer(features, name="features")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -151,6 +157,95 @@ def dev() -> None:
             signal.pause()
     except KeyboardInterrupt:
         typer.echo("stopped")
+
+
+@features.command("list")
+def list_features() -> None:
+    """List the feature views with their keys, age limits and features."""
+    from mlops_assets import console as show
+    from mlops_assets.definitions import SPECS
+    from mlops_assets.spec import all_views
+
+    show.console().print(show.views(all_views(SPECS)))
+
+
+@features.command()
+def describe(view: Annotated[str, typer.Argument(help="Name of a feature view.")]) -> None:
+    """Describe a feature view: columns with contracts, age limit, days, definition."""
+    from mlops_assets import console as show
+    from mlops_assets.definitions import SPECS
+    from mlops_assets.engines import duckdb as engine
+
+    found = _view(view, SPECS)
+    console = show.console()
+    console.print(show.view(found))
+    console.print(engine.definition(found), markup=False, soft_wrap=True)
+
+
+@features.command()
+def get(
+    view: Annotated[str, typer.Argument(help="Name of a feature view.")],
+    key: Annotated[list[str], typer.Argument(help="The keys: origin=JFK dest=LAX.")],
+    at: Annotated[str, typer.Option(help="A time (ISO 8601, UTC): the values known then.")] = "",
+) -> None:
+    """Get the features of one key: the online values, or those known at a time."""
+    from mlops_assets import console as show
+    from mlops_assets.definitions import SPECS
+    from mlops_assets.platform import Platform
+    from mlops_assets.settings import Settings
+    from mlops_assets.stores.feature_store import references
+
+    found = _view(view, SPECS)
+    row = _key(found, key)
+    store = Platform(Settings()).features
+    rows: list[tuple[str, Any, str, dt.datetime | None]]
+    if at:
+        rows = [(name, value, "", None) for name, value in store.at(found, row, _time(at)).items()]
+    else:
+        answer = store.reader(references(found)).read([row])
+        statuses = [status.name.lower().replace("_", " ") for status in answer.statuses[0]]
+        times = answer.event_times[0]
+        rows = list(zip(answer.names, answer.values[0], statuses, times, strict=True))
+    show.console().print(show.values(found.name, row, at or "online", rows))
+
+
+def _view(name: str, specs: Sequence["ModelSpec"]) -> "FeatureView":
+    """The feature view called `name`; UnknownNameError with the nearest names."""
+    from mlops_assets.spec import all_views
+
+    by_name = {view.name: view for view in all_views(tuple(specs))}
+    if name not in by_name:
+        raise UnknownNameError.of("feature view", name, by_name)
+    return by_name[name]
+
+
+def _key(view: "FeatureView", words: Sequence[str]) -> dict[str, str]:
+    """The key that `name=value` words give, all of the view's entities and no other."""
+    row = dict(word.partition("=")[::2] for word in words)
+    names = [entity.name for entity in view.entities]
+    for name in row:
+        if name not in names:
+            raise UnknownNameError.of(f"key of {view.name}", name, names)
+    if missing := [name for name in names if not row.get(name)]:
+        raise DeclarationError(
+            f"the key lacks {', '.join(missing)}",
+            expected=" ".join(f"{name}=VALUE" for name in names),
+            do="give a value for each",
+        )
+    return row
+
+
+def _time(words: str) -> "dt.datetime":
+    """A time in UTC; one without a zone is taken for UTC."""
+    import datetime as dt
+
+    try:
+        time = dt.datetime.fromisoformat(words)
+    except ValueError as wrong:
+        raise DeclarationError(
+            f"{words!r} is not a time", expected="ISO 8601", do="write it like 2013-11-05T12:00"
+        ) from wrong
+    return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
 def _named(model: str, specs: Sequence["ModelSpec"]) -> "ModelSpec":

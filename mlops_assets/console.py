@@ -3,9 +3,10 @@
 Rendering with rich; nothing is decided or fetched here.
 """
 
+import datetime as dt
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from mlops_assets.core.verdict import Verdict
 from mlops_assets.stores.registry import ModelVersion
+from mlops_assets.tables import FeatureView
 
 if TYPE_CHECKING:
     from mlops_assets.defs.progress import Progress
@@ -22,6 +24,9 @@ MARKS = {
     "failed": "[red]failed[/]",
     "inconclusive": "[yellow]inconclusive[/]",
 }
+
+CHECK_FAILED = "DagsterAssetCheckFailedError"
+"""In the error of a step that ends because of a check, which has said why itself."""
 
 
 class ProgressPrinter:
@@ -50,7 +55,7 @@ class ProgressPrinter:
             self.console.print(f"{mark}   [dim]{progress.what}[/]")
             if not progress.passed:
                 self.console.print(f"      {progress.detail}", style="dim", markup=False)
-        elif not progress.detail.endswith("failed"):
+        elif CHECK_FAILED not in progress.detail:
             self.console.print(f"{mark} {progress.what}", style="red")
             self.console.print(f"  {progress.detail}", markup=False)
 
@@ -99,6 +104,54 @@ def status(model: str, versions: Iterable[ModelVersion]) -> Table:
             version.holdout,
             _summary(version.verdicts),
         )
+    return table
+
+
+def views(found: Iterable[FeatureView]) -> Table:
+    """Feature views, one per row."""
+    table = _table("feature views")
+    for name in ("view", "key", "ttl", "features"):
+        table.add_column(name)
+    for one in found:
+        key = ", ".join(entity.name for entity in one.entities)
+        table.add_row(one.name, key, str(one.ttl), ", ".join(f.name for f in one.features))
+    return table
+
+
+def view(found: FeatureView) -> Table:
+    """A feature view's columns with their contracts."""
+    until = found.calendar.end or "today"
+    table = _table(
+        f"{found.name}: {found.description}\n"
+        f"days {found.calendar.start} until {until}; values expire after {found.ttl}"
+    )
+    for name in ("column", "type", "minimum", "maximum", "null", "description"):
+        table.add_column(name)
+    for column in found.columns:
+        table.add_row(
+            column.name,
+            column.type,
+            *("-" if bound is None else f"{bound:g}" for bound in (column.minimum, column.maximum)),
+            "yes" if column.nullable else "no",
+            column.description,
+        )
+    return table
+
+
+def values(
+    name: str,
+    key: Mapping[str, str],
+    when: str,
+    rows: Iterable[tuple[str, Any, str, dt.datetime | None]],
+) -> Table:
+    """Feature values of one key: name, value, status and event time of each."""
+    label = " ".join(f"{k}={v}" for k, v in key.items())
+    table = _table(f"{name} of {label} ({when})")
+    for column in ("feature", "value", "status", "event time"):
+        table.add_column(column)
+    for feature, value, status, time_ in rows:
+        shown = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+        table.add_row(feature, shown, status, f"{time_:%Y-%m-%d %H:%M %Z}" if time_ else "-")
     return table
 
 

@@ -50,6 +50,8 @@ class Platform:
             self.settings.project,
             self.settings.feast,
             lambda view: self.lake.folder(engine.features(view)),
+            online_url=self.settings.online_url,
+            now=self.settings.now,
         )
 
 

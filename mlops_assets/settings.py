@@ -4,10 +4,12 @@ Read once from variables that begin with `MLOPS_`; anything that a model decides
 spec. Every path derives from `home`, so that one folder holds all that the platform writes.
 """
 
+import datetime as dt
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,6 +21,9 @@ class Settings(BaseSettings):
         environment: first part of the names of MLflow experiments.
         project: second part of the names of MLflow experiments; the Feast project.
         tracking_uri: MLflow's backend store; empty means an SQLite file below `home`.
+        online_url: Redis as the online store (`redis://host:port/db`); empty means an SQLite file.
+        now: the present, for data of the past: online features are answered as of this time.
+            Empty means the clock.
     """
 
     model_config = SettingsConfigDict(env_prefix="MLOPS_", frozen=True, extra="ignore")
@@ -27,6 +32,8 @@ class Settings(BaseSettings):
     environment: Literal["development", "staging", "production"] = "development"
     project: str = "mlops_assets"
     tracking_uri: str = ""
+    online_url: str = Field(default="", repr=False)
+    now: dt.datetime | None = None
 
     @cached_property
     def root(self) -> Path:

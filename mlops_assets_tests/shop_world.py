@@ -180,10 +180,8 @@ def boosting(seed: int) -> Any:
 
 def service(view: FeatureView, **change: Any) -> FeatureService:
     return FeatureService(
-        name="return_features",
-        description="all",
         views=(view,),
-        **{"request": (BASKET,), **change},
+        **{"name": "return_features", "description": "all", "request": (BASKET,), **change},
     )
 
 

@@ -9,6 +9,7 @@ from mlops_assets.spec import ModelSpec
 from mlops_assets.tables import EntityRows, FeatureView, Source
 
 FEATURE_REGISTRY = dg.AssetKey(["features", "registry"])
+ONLINE = dg.AssetKey(["features", "online"])
 
 
 def raw(source: Source) -> dg.AssetKey:
@@ -19,6 +20,11 @@ def raw(source: Source) -> dg.AssetKey:
 def features(view: FeatureView) -> dg.AssetKey:
     """A feature table."""
     return dg.AssetKey(["features", view.name])
+
+
+def statistics(view: FeatureView) -> dg.AssetKey:
+    """The statistics of a feature table."""
+    return dg.AssetKey(["statistics", view.name])
 
 
 def rows(table: EntityRows) -> dg.AssetKey:

@@ -8,6 +8,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mlops_assets.core.splits import in_window
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import WindowError
 from mlops_assets.platform import Platform
@@ -53,6 +54,8 @@ def predict_window(
         WindowError: when the window has no rows.
     """
     rows = entity_rows(platform, spec, window.start, window.end)
+    times = rows[EVENT_TIME].dt.tz_localize(None).to_numpy()
+    rows = rows[in_window(times, window)].reset_index(drop=True)
     if rows.empty:
         raise WindowError(
             f"there are no rows of {spec.name!r} to predict ({window})",

@@ -4,11 +4,12 @@ The only file that talks to Feast's API. The point-in-time join itself is `asof_
 computing the tables that the views point at belongs to `engines/`.
 """
 
+import datetime as dt
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from mlops_assets.stores.online_materialize import Materialized
+    from mlops_assets.stores.online_reader import OnlineReader
+
 OFFLINE_STORE = "mlops_assets.stores.asof_offline_store.AsofDuckDBOfflineStore"
+ONLINE_STORE = "mlops_assets.stores.online_store.NewestOnlineStore"
 
 
 @contextmanager
@@ -47,11 +52,15 @@ class FeatureStore:
         project: name of the Feast project.
         folder: where registry and online store lie.
         view_folder: gives the folder of a view's daily files.
+        online_url: Redis as the online store; empty means an SQLite file in `folder`.
+        now: answer online as of this time; None means the clock.
     """
 
     project: str
     folder: Path
     view_folder: Callable[[FeatureView], Path]
+    online_url: str = field(default="", repr=False)
+    now: dt.datetime | None = None
 
     @cached_property
     def feast(self) -> "feast.FeatureStore":
@@ -69,7 +78,13 @@ class FeatureStore:
                         registry_type="sql", path=f"sqlite:///{self.folder / 'registry.db'}"
                     ),
                     offline_store={"type": OFFLINE_STORE},
-                    online_store={"type": "sqlite", "path": str(self.folder / "online.db")},
+                    online_store={
+                        "type": ONLINE_STORE,
+                        "path": str(self.folder / "online.db"),
+                        "connection_string": self.online_url or None,
+                        "key_prefix": self.project,
+                        "as_of": self.now,
+                    },
                     entity_key_serialization_version=3,
                 )
             )
@@ -123,6 +138,32 @@ class FeatureStore:
             declared = self.feast.get_feature_service(service.name)
             return self.feast.get_historical_features(rows, declared).to_arrow()
 
+    def to_online(self, view: FeatureView, end: dt.datetime) -> "Materialized":
+        """Load the newest row per key into the online store, as far as it is not expired at `end`.
+
+        A newer row that is there already stays.
+        """
+        from mlops_assets.stores.online_materialize import materialize
+
+        with _quiet():
+            return materialize(self.feast, view.name, end - view.ttl, end)
+
+    def reader(self, features: str | list[str]) -> "OnlineReader":
+        """A reader of online features: a service by name, or references `view:feature`."""
+        from mlops_assets.stores.online_reader import OnlineReader
+
+        with _quiet():
+            return OnlineReader(self.feast, features)
+
+    def at(self, view: FeatureView, key: Mapping[str, str], time: dt.datetime) -> dict[str, Any]:
+        """The features of one entity as they were known at a time; None where there was none."""
+        import pandas as pd
+
+        frame = pd.DataFrame([{**key, EVENT_TIME: time}])
+        with _quiet():
+            row = self.feast.get_historical_features(frame, references(view)).to_arrow()
+        return {feature.name: row[feature.name][0].as_py() for feature in view.features}
+
     def _view(self, view: FeatureView, entities: dict[str, Any]) -> Any:
         import feast
 
@@ -141,6 +182,11 @@ class FeatureStore:
             schema=[_field(column) for column in (*keys, *view.features)],
             source=source,
         )
+
+
+def references(view: FeatureView) -> list[str]:
+    """All features of a view as Feast refers to them."""
+    return [f"{view.name}:{feature.name}" for feature in view.features]
 
 
 def service_digest(service: FeatureService, definitions: dict[str, str]) -> str:

@@ -46,8 +46,8 @@ class Backend(Protocol):
 def table_name(project: str, view: str) -> str:
     """The table of a view: unlike for unlike projects and views, in any spelling.
 
-    >>> table_name("flights", "origin"), table_name("a:b", "Ü")
-    ('flights:origin', 'a%3Ab:%C3%9C')
+    >>> table_name("shop", "origin"), table_name("a:b", "Ü")
+    ('shop:origin', 'a%3Ab:%C3%9C')
     """
     return f"{escaped(project)}:{escaped(view)}"
 

@@ -40,6 +40,8 @@ _NUMBERS = {
     "unix_timestamp_val": ("q", "<i8", pa.int64()),
 }
 _TEXTS = {"string_val": pa.string(), "bytes_val": pa.binary()}
+# Kinds whose unpacked value is the Python value already.
+PLAIN = frozenset({*_NUMBERS, *_TEXTS} - {"unix_timestamp_val"})
 KINDS = {
     ValueType.DOUBLE: "double_val",
     ValueType.FLOAT: "float_val",
@@ -193,15 +195,9 @@ def to_value(kind: str, value: Any) -> Value:
 
 def to_python(kind: str, value: Any, value_type: ValueType | None) -> Any:
     """Turn an unpacked value into what Feast's `to_dict` gives for it."""
-    if value is None or is_plain(kind, value_type):
+    if value is None or kind in PLAIN:
         return value
     return feast_value_type_to_python_type(to_value(kind, value), value_type)
-
-
-def is_plain(kind: str, value_type: ValueType | None) -> bool:
-    """Whether an unpacked value of this kind is the Python value already."""
-    # Feast once kept UUIDs as strings, and still reads them.
-    return kind in _PLAIN and not (kind == "string_val" and value_type in _UUIDS)
 
 
 def microseconds_of(moment: Any, missing: int | None = None) -> int:
@@ -247,5 +243,3 @@ def _whole(row: bytes) -> Value:
 
 
 _TEXT_READERS: dict[str, Any] = {"string_val": bytes.decode, "bytes_val": bytes, WHOLE: _whole}
-_PLAIN = frozenset({*_NUMBERS, *_TEXTS} - {"unix_timestamp_val"})
-_UUIDS = (ValueType.UUID, ValueType.TIME_UUID)

@@ -38,7 +38,7 @@ from mlops_assets.stores.online_store import NewestOnlineStore, stored_name
 # Names that no feature has.
 EVENT, CREATED, _ROW = "event time", "created time", '"newest row"'
 
-# DuckDB holds one row per key while it reads: this many rows of 100 features take about 2 GB.
+# DuckDB holds one row per key while it reads: 2M keys with 8 features took 430 MB, and so did 6M.
 ROWS_PER_PASS = 2_000_000
 ROWS_PER_BATCH = 20_000
 

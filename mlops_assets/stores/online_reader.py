@@ -84,7 +84,7 @@ class OnlineReader:
         self._backend = newest_store(store).backend(store.config)
         if isinstance(features, str):
             features = store.get_feature_service(features)
-        (refs, on_demand, _, types, _, groups, _, request_data, _) = (
+        (refs, on_demand, _, types, entity_keys, groups, _, request_data, _) = (
             utils._get_online_request_context(
                 store.registry, store.project, features, full_feature_names
             )
@@ -98,6 +98,8 @@ class OnlineReader:
             RequestView.of(view, on_demand, refs, full_feature_names) for view in on_demand
         ]
         self.inputs = tuple(sorted(request_data))
+        # What a view computed at request time may see: any entity of the project, as in Feast.
+        self._entity_keys = frozenset(entity_keys)
         self.join_keys = tuple(dict.fromkeys(k for view in self._views for k in view.asked_keys))
         stored = [name for view in self._views for name in view.names]
         computed = [name for request in self._requests for name in request.names]
@@ -161,8 +163,9 @@ class OnlineReader:
         statuses: list[list[Status]],
         times: list[list[datetime | None]],
     ) -> None:
+        keys = [name for name in rows[0] if name in self._entity_keys]
         try:
-            known = {name: [row[name] for row in rows] for name in (*self.join_keys, *self.inputs)}
+            known = {name: [row[name] for row in rows] for name in (*keys, *self.inputs)}
         except KeyError as missing:
             raise self._missing(rows) from missing
         columns = zip(*values, strict=True) if self._read_names else ()
@@ -178,10 +181,11 @@ class OnlineReader:
             for view in self._views:
                 if missing := [name for name in view.asked_keys if name not in row]:
                     return missing_keys(missing, view.name, row)
-        lacking = [name for name in self.inputs if not all(name in row for row in rows)]
+        columns = dict.fromkeys([*self.inputs, *(name for row in rows for name in row)])
+        lacking = [name for name in columns if not all(name in row for row in rows)]
         return ContractError(
-            f"the entity rows lack the request data {', '.join(lacking)}",
-            expected=f"the columns {', '.join(self.inputs)} in every row",
+            f"some of the entity rows lack {', '.join(lacking)}",
+            expected=f"the same columns in every row, among them {', '.join(self.inputs)}",
             do="add what the features computed at request time need",
         )
 
@@ -266,7 +270,7 @@ class _View:
         convert = [
             (at, kind, value_type)
             for at, (kind, value_type) in enumerate(zip(kinds, types, strict=True))
-            if kind is not None and not online_codec.is_plain(kind, value_type)
+            if kind is not None and kind not in online_codec.PLAIN
         ]
         if places == list(range(len(layout.fields))) and not convert:
             return lambda packed: (layout.unpack(packed), statuses)

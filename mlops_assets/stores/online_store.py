@@ -31,7 +31,7 @@ from typing import Any
 
 from feast import utils
 from feast.entity import Entity
-from feast.feature_view import FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL, FeatureView
 from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.supported_async_methods import SupportedAsyncMethods
@@ -47,6 +47,7 @@ from mlops_assets.stores.asof_source import EPOCH, microseconds
 from mlops_assets.stores.online_backend import Backend, NewRow, Stored, open_backend, table_name
 
 MICROSECOND = timedelta(microseconds=1)
+_NO_ENTITY = online_keys.of_protos({DUMMY_ENTITY_ID: Value(string_val=DUMMY_ENTITY_VAL)})
 _OUTSIDE_MAX_AGE = FieldStatus.OUTSIDE_MAX_AGE
 
 FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -321,6 +322,9 @@ def _new_row(row: FeastRow, packed: bytes) -> NewRow:
 
 
 def _key_of(entity_key: EntityKey) -> bytes | None:
+    if not entity_key.join_keys:
+        # Feast pushes a view without entities under no key at all, and reads it under this one.
+        return _NO_ENTITY
     return online_keys.of_protos(
         dict(zip(entity_key.join_keys, entity_key.entity_values, strict=True))
     )

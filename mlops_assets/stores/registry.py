@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -98,7 +99,11 @@ class ModelRegistry:
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
-        return mlflow.MlflowClient(self.uri, self.uri)
+        with warnings.catch_warnings():
+            # MLflow's own tables use a loader that SQLAlchemy 2.1 deprecates, and Feast makes
+            # Python show such warnings.
+            warnings.filterwarnings("ignore", "The ``noload`` loader", DeprecationWarning)
+            return mlflow.MlflowClient(self.uri, self.uri)
 
     def experiment(self, name: str) -> str:
         """Id of the experiment called `name`, created when it is not there."""
@@ -155,7 +160,7 @@ class ModelRegistry:
                 },
             },
         )
-        folder = self._local(logged.model_uri)
+        folder = self._local(self.client.get_logged_model(logged.model_id).artifact_location)
         marks = {f"mlops.sha256.{file}": fingerprint.of_file(folder / file) for file in FILES}
         if not self.client.search_registered_models(f"name = '{model}'"):
             self.client.create_registered_model(model)
@@ -235,7 +240,11 @@ class ModelRegistry:
 
         Returns:
             The version that was champion before, None when there was none.
+
+        Raises:
+            RegistryError: when there is no such version.
         """
+        self.version(model, version)
         before = self.alias(model, CHAMPION)
         if before and before.version == version:
             return version
@@ -260,7 +269,8 @@ class ModelRegistry:
 
         name = f"version {version.version} of {version.model!r}"
         try:
-            folder = self._local(f"models:/{version.model}/{version.version}")
+            location = self.client.get_model_version_download_uri(version.model, version.version)
+            folder = self._local(location)
             found = {file: fingerprint.of_file(folder / file) for file in FILES}
         except (OSError, MlflowException) as missing:
             raise ArtifactError(
@@ -289,10 +299,15 @@ class ModelRegistry:
         return FittedModel(classifier, ConformalRule(**rule))
 
     @staticmethod
-    def _local(uri: str) -> Path:
+    def _local(location: str) -> Path:
+        """Folder of files, downloaded when they lie elsewhere.
+
+        Takes a location and no `models:/` address: MLflow looks those up in the registry that the
+        process used last, which may be another one.
+        """
         import mlflow
 
-        return Path(mlflow.artifacts.download_artifacts(uri))
+        return Path(mlflow.artifacts.download_artifacts(location))
 
 
 FILES = (MODEL_FILE, "MLmodel")

@@ -26,12 +26,13 @@ ALLOWED = {
     "inference": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "recipe": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "defs": {"core", "stores", "engines", "platform", "inference", "recipe", *DECLARATIONS},
-    "console": {"core", "stores", "defs"},
+    "console": {"core", "stores", "defs", *DECLARATIONS},
     "dev_servers": {"errors", "settings"},
     "deploy": set(),
     "showcase": DECLARATIONS,
     "definitions": {"defs", "showcase"},
-    "cli": {"definitions", "defs", "console", "dev_servers", "platform", *DECLARATIONS},
+    "cli": {"definitions", "defs", "console", "dev_servers", "platform", "engines", "stores"}
+    | DECLARATIONS,
     "__init__": {"defs", *DECLARATIONS},
 }  # fmt: skip
 NOT_IN_CORE = {"duckdb", "mlflow", "feast", "requests", "sqlalchemy", "subprocess", "os"}

@@ -49,15 +49,14 @@ WINDOWS = {
     "predict": window(14, 15),
 }
 
-# Whole hours meet the midnights on which windows begin and end.
-moment = st.integers(0, 17 * 24).map(lambda hours: dt.datetime(2024, 1, 1) + hours * HOUR)
-row = st.tuples(moment, st.none() | st.integers(0, 200).map(lambda hours: hours * HOUR))
+# Quarters of days often meet the midnights on which windows begin and end.
+moment = st.integers(0, 17 * 4).map(lambda quarters: dt.datetime(2024, 1, 1) + quarters * 6 * HOUR)
+row = st.tuples(moment, st.none() | moment)
 
 
 @given(st.lists(row))
-def test_every_row_gets_the_split_of_the_oracle(rows: list) -> None:
-    times = [time for time, _ in rows]
-    known = [None if late is None else time + late for time, late in rows]
+def test_every_row_gets_the_split_of_the_oracle(rows: list[tuple]) -> None:
+    times, known = [time for time, _ in rows], [known for _, known in rows]
     found = assign(array(times), array(known), WINDOWS.items())
     expected = [split_of(t, k, WINDOWS) for t, k in zip(times, known, strict=True)]
     assert found.tolist() == expected
@@ -75,6 +74,13 @@ def test_parity_counts_days_since_1970_also_before_it(time: dt.datetime) -> None
 def test_the_unit_of_the_times_does_not_matter(unit: str) -> None:
     times = array([dt.datetime(2024, 1, 5, 23, 59, 59), dt.datetime(2024, 1, 6)])
     assert in_window(times.astype(f"M8[{unit}]"), window(2, 5)).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("known", "split"), [(23, "train"), (24, "purged")])
+def test_a_label_known_when_the_window_ends_is_known_too_late(known: int, split: str) -> None:
+    noon = dt.datetime(2024, 1, 5, 12)
+    hour = array([midnight(dt.date(2024, 1, 5)) + known * HOUR])
+    assert assign(array([noon]), hour, WINDOWS.items()).tolist() == [split]
 
 
 def test_a_row_without_a_time_is_in_no_window() -> None:

@@ -214,6 +214,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_readable_tables(
             assert process.poll() is None
         process.kill()
     assert process.returncode == -signal.SIGKILL
+    assert {name for name in files(lake.root) if not name.startswith(".scratch")} == {*before}
     assert column(lake, lake.file("one"), "n") == [0, 1, 2]
     assert column(lake, lake.folder("days"), "hour") == [0]
 
