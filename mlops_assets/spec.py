@@ -123,7 +123,7 @@ def _month_after(month: dt.date, count: int) -> dt.date:
 
 
 class GatePolicy(Declaration):
-    """Thresholds of the four gates. The defaults are the policy of the platform.
+    """Thresholds of the gates. The defaults are the policy of the platform.
 
     Args:
         ece_limit: expected calibration error on holdout stays below this.
@@ -134,6 +134,8 @@ class GatePolicy(Declaration):
         binning: bins of equal mass, or of equal width.
         min_bin_rows: a bin has at least this many rows.
         min_holdout_rows: on fewer rows no gate passes.
+        single_feature_auc_limit: a feature that alone ranks the label better than this is refused
+            before training: it holds the label, or what is known only after it.
     """
 
     ece_limit: float = Field(default=0.02, gt=0, lt=1)
@@ -144,6 +146,7 @@ class GatePolicy(Declaration):
     binning: Literal["mass", "width"] = "mass"
     min_bin_rows: int = Field(default=100, ge=2)
     min_holdout_rows: int = Field(default=1500, ge=100)
+    single_feature_auc_limit: float = Field(default=0.95, gt=0.5, lt=1)
 
 
 class ReleasePolicy(Declaration):
@@ -213,6 +216,12 @@ class ModelSpec(Declaration):
             needed += [column.name for column in request.inputs]
         for name in needed:
             self.rows.column(name)
+        if told := sorted({self.label.column, self.label.known_at} & set(self.inputs)):
+            raise DeclarationError(
+                f"the model {self.name!r} has {', '.join(told)} among its inputs",
+                expected="inputs that are known before the label is",
+                do="take the label out of the categories and the features",
+            )
         return self
 
     @property

@@ -80,6 +80,8 @@ class FeatureView(Declaration):
     """A table of features keyed by entities, with event time and created time.
 
     Args:
+        events_end: the day, exclusive, after which no events are expected, where the sources end
+            before the calendar does; None expects events until the calendar's end, or now.
         lookback: how far before a day its rows need source rows.
         build: gets the source tables, returns an Ibis expression with the entity columns,
             `event_timestamp`, `created_timestamp` and the features. It is the only definition
@@ -92,6 +94,7 @@ class FeatureView(Declaration):
     features: tuple[Column, ...]
     ttl: dt.timedelta
     calendar: Calendar
+    events_end: dt.date | None = None
     sources: tuple[Source, ...]
     lookback: dt.timedelta
     build: Callable[[Tables], Any]

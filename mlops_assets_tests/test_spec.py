@@ -235,3 +235,9 @@ def test_two_tables_of_one_name_are_refused(collect: Any, tmp_path: Path) -> Non
     both = (returns(tmp_path), returns(tmp_path))
     with pytest.raises(DeclarationError, match="more than once"):
         collect(both)
+
+
+@pytest.mark.parametrize("told", ["returned", "known_at"])
+def test_a_model_that_is_told_its_label_is_refused(told: str, tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match=f"has {told} among its inputs"):
+        returns(tmp_path, categories=(told,))

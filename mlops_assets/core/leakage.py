@@ -70,9 +70,11 @@ def differences(found: Columns, expected: Columns) -> Iterator[Difference]:
 def plant(known: Columns, future: Columns) -> Plant:
     """Choose the first value of the future that differs from the known one.
 
-    Where no value ever changes there is none to leak; a made-up one is planted then.
+    `future` may stop after the first rows. Where no value ever changes there is none to leak; a
+    made-up one is planted then.
     """
-    found = (d for d in differences(future, known) if not _missing(d.found))
+    start = {name: known[name][: len(values)] for name, values in future.items()}
+    found = (d for d in differences(future, start) if not _missing(d.found))
     first = next(found, Difference(next(iter(known)), 0, MADE_UP, None))
     return Plant(first.feature, first.place, first.found)
 

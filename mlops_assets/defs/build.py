@@ -9,13 +9,17 @@ import dagster as dg
 
 from mlops_assets.defs.assets.candidate import candidate_asset
 from mlops_assets.defs.assets.features import feature_asset, registry_asset, rows_asset
+from mlops_assets.defs.assets.online import online_asset
 from mlops_assets.defs.assets.predictions import predictions_asset
 from mlops_assets.defs.assets.raw import raw_asset
 from mlops_assets.defs.assets.release import champion_asset
 from mlops_assets.defs.assets.report import report_asset
+from mlops_assets.defs.assets.statistics import statistics_asset
 from mlops_assets.defs.assets.training_set import training_set_asset
 from mlops_assets.defs.checks.contracts import source_check, training_set_check
+from mlops_assets.defs.checks.features import leakage_checks, view_checks
 from mlops_assets.defs.checks.gate import gate_checks
+from mlops_assets.defs.checks.online import online_check
 from mlops_assets.defs.progress import progress_logger
 from mlops_assets.defs.quiet import accepted
 from mlops_assets.defs.resources import platform
@@ -57,13 +61,18 @@ def _build(models: tuple[ModelSpec, ...], resources: Mapping[str, object]) -> dg
         assets=[
             *(raw_asset(source) for source in sources),
             *(feature_asset(view) for view in views),
+            *(statistics_asset(view) for view in views),
             *(rows_asset(table) for table in rows),
             registry_asset(models),
+            online_asset(models),
             *model_assets,
         ],
         asset_checks=[
             *(source_check(source) for source in sources),
+            *(check for view in views for check in view_checks(view)),
+            online_check(models),
             *(training_set_check(spec) for spec in models),
+            *(check for spec in models for check in leakage_checks(spec)),
             *(check for spec in models for check in gate_checks(spec)),
         ],
         resources={"platform": platform, **resources},

@@ -4,9 +4,6 @@ Decides which assets are stale, runs them, and says what came of it. Assets do t
 is the work of the command line.
 """
 
-import contextlib
-import importlib
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +17,7 @@ from mlops_assets.defs.instance import opened
 from mlops_assets.defs.progress import Listener, Progress, listening
 from mlops_assets.defs.quiet import accepted
 from mlops_assets.engines import duckdb as engine
+from mlops_assets.engines import feature_statistics as statistics
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import recipe, refuse_unusable, source_marks
 from mlops_assets.spec import ModelSpec, Windows, all_views
@@ -52,7 +50,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """The assets that are stale, and the version that already is what a run would make."""
+    """The assets that are stale, and the version that already is what a run would make.
+
+    Statistics and the online store can be stale while there is nothing to do for the model: its
+    training reads neither.
+    """
 
     stale: tuple[dg.AssetKey, ...]
     existing: ModelVersion | None
@@ -73,11 +75,16 @@ def plan(
         if set(lake.fingerprints(lake.file(engine.raw(source))).values()) != {marks[source.name]}
         or records.newest(instance, keys.raw(source)) is None
     ]
+    beside: list[dg.AssetKey] = []
     for view in spec.features.views:
         mark = engine.features_fingerprint(view, marks)
         wanted = {f"{day}.parquet": mark for day in engine.days_of(view)}
         if lake.fingerprints(lake.folder(engine.features(view))) != wanted:
             stale.append(keys.features(view))
+        described = dict.fromkeys(wanted, statistics.statistics_fingerprint(view, mark))
+        found = lake.fingerprints(lake.folder(statistics.table(view)))
+        if keys.features(view) in stale or found != described:
+            beside.append(keys.statistics(view))
     rows_mark = engine.rows_fingerprint(spec.rows, marks)
     if set(lake.fingerprints(lake.file(engine.rows(spec.rows))).values()) != {rows_mark}:
         stale.append(keys.rows(spec.rows))
@@ -86,13 +93,15 @@ def plan(
     applied = registry.values.get("digests", {}) if registry else {}
     if applied.get(spec.features.name) != digest[spec.features.name]:
         stale.append(keys.FEATURE_REGISTRY)
+    if stale or records.newest(instance, keys.ONLINE) is None:
+        beside.append(keys.ONLINE)
     existing = None
     if not stale:
         wanted_recipe = recipe(spec, windows, marks, digest[spec.features.name])
         existing = _judged(platform, spec, wanted_recipe)
     if existing is None:
-        return Plan((*stale, *keys.model_keys(spec)), None)
-    return Plan((), existing)
+        return Plan((*stale, *beside, *keys.model_keys(spec)), None)
+    return Plan(tuple(beside), existing)
 
 
 def _judged(platform: Platform, spec: ModelSpec, wanted: str) -> ModelVersion | None:
@@ -139,7 +148,6 @@ def run(
             announce(f"nothing to do: version {_of(found.existing)} is exactly this model")
             return _outcome(platform, spec, found.existing, (), None)
         announce(f"materializing {len(selection)} assets")
-        threading.Thread(target=_import_ahead).start()
         job = build_definitions(specs).resolve_implicit_global_asset_job_def()
         days = [day for view in all_views((spec,)) for day in engine.days_of(view)]
         failures: list[str] = []
@@ -156,7 +164,9 @@ def run(
                 run_config={
                     "loggers": {"progress": {}},
                     "ops": {
-                        "__".join(keys.training_set(spec).path): {"config": {"holdout": holdout}}
+                        "__".join(key.path): {"config": {"holdout": holdout}}
+                        for key in selection
+                        if key == keys.training_set(spec)
                     },
                 },
                 tags={RANGE_START: f"{min(days)}", RANGE_END: f"{max(days)}"},
@@ -171,6 +181,8 @@ def run(
     version = None
     if candidate is not None and candidate.run_id == result.run_id:
         version = platform.registry.version(spec.name, candidate["version"])
+    elif result.success:
+        version = found.existing
     error = "; ".join(failures) if failures and not _judged_badly(version) else None
     return _outcome(platform, spec, version, materialized, result.run_id, error)
 
@@ -180,22 +192,13 @@ def _judged_badly(version: ModelVersion | None) -> bool:
     return version is not None and any(v.outcome != "passed" for v in version.verdicts)
 
 
-def _import_ahead() -> None:
-    """Import what later steps need while DuckDB works on the first ones and leaves Python idle.
-
-    These imports cost as much as a third of the work of a run on the showcase's data.
-    """
-    for name in ("sklearn.ensemble", "feast", "mlflow.sklearn", "skops.io", "mapie.classification"):
-        with contextlib.suppress(ImportError):  # the step that needs it will say so
-            importlib.import_module(name)
-
-
 def _everything(spec: ModelSpec) -> tuple[dg.AssetKey, ...]:
     return (
         *(keys.raw(source) for source in spec.sources),
-        *(keys.features(view) for view in spec.features.views),
+        *(key(view) for view in spec.features.views for key in (keys.features, keys.statistics)),
         keys.rows(spec.rows),
         keys.FEATURE_REGISTRY,
+        keys.ONLINE,
         *keys.model_keys(spec),
     )
 

@@ -25,14 +25,19 @@ ROOT = Path(__file__).parents[2]
 ROUNDS = 3
 STAGES = {
     "raw": ("raw__",),
-    "contracts": ("contract",),
     "features": ("features__", "rows__"),
+    "statistics": ("statistics__",),
     "feature registry": ("features__registry",),
+    "online store": ("features__online",),
     "training set": ("training_set",),
     "candidate": ("candidate",),
     "report and gates": ("calibration_report",),
     "release": ("champion",),
     "predictions": ("batch_predictions",),
+    "checks of tables": (
+        *("contract", "fresh", "unique_rows", "value_ranges", "leakage_free"),
+        *("no_label_in_features", "online_matches_offline"),
+    ),
 }
 
 
@@ -86,10 +91,8 @@ def stages(home: Path) -> dict[str, float]:
     with opened(Settings(home=home)) as instance:
         run = instance.get_runs(limit=1)[0]
         for step in instance.get_run_step_stats(run.run_id):
-            # The last stage that matches: a contract of a raw table is a contract.
+            # The last stage that matches: a contract of a raw table is a check.
             stage = [n for n, parts in STAGES.items() if any(p in step.step_key for p in parts)]
-            if "contracts" in stage:
-                stage = ["contracts"]
             found[stage[-1]] += step.end_time - step.start_time
     return found
 

@@ -62,6 +62,7 @@ def version(platform: Platform, spec: ModelSpec) -> Iterator[ModelVersion]:
         conformalize=noise,
     )
     run_id = platform.registry.open_run("development/tests/returns", "noise", {})
+    mlflow.set_experiment("development/tests/returns")
     with mlflow.start_run(run_id=run_id):
         yield platform.registry.register(spec.name, run_id, fitted, inputs.head(), {}, {})
     mlflow.set_tracking_uri(before[0])

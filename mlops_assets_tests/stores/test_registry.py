@@ -72,6 +72,7 @@ def register(registry: ModelRegistry, fitted: FittedModel, model: str = MODEL) -
     import mlflow
 
     run_id = registry.open_run("development/tests", "a run", {"who": "me"})
+    mlflow.set_experiment("development/tests")
     with mlflow.start_run(run_id=run_id):
         example, metadata = rows(5, 9).inputs, {"snapshot": "abc"}
         return registry.register(model, run_id, fitted, example, metadata, TAGS)

@@ -304,6 +304,8 @@ HOURLY_WEATHER = FeatureView(
     ),
     ttl=12 * HOUR,
     calendar=CALENDAR,
+    # The package's weather ends with 30 December, two days before its flights do.
+    events_end=dt.date(2013, 12, 31),
     sources=(WEATHER,),
     lookback=0 * DAY,
     build=hourly_weather,
