@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 REFUSED = 3
 """Exit code of a run whose gates did not let the model through."""
 
-# Threads of the boosting that wait for each other shall sleep: spinning costs minutes as soon as
-# another process wants the same cores. Read once, when OpenMP is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads of the boosting that wait for each other shall soon sleep: at OpenMP's default they spin,
+# which costs minutes when another process wants the same cores. Read once, when OpenMP is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 app = typer.Typer(
     no_args_is_help=True,

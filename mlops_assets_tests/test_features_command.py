@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets_tests.end_to_end.conftest import Flights, command
+from mlops_assets_tests.end_to_end.conftest import command
 
 
 def test_the_list_names_every_view_and_its_keys(own_home: Path) -> None:
@@ -33,12 +33,3 @@ def test_what_is_wrong_is_said_with_the_near_matches(
     said = command(own_home, "features", *words)
     assert said.returncode == 1
     assert found in said.stderr
-
-
-@pytest.mark.end_to_end
-def test_values_are_those_known_at_a_time(flights: Flights) -> None:
-    words = ("features", "get", "route_punctuality", "origin=JFK", "dest=LAX")
-    july = flights.command(*words, "--at", "2013-07-01T12:00").stdout
-    assert "route_flights_28d     873" in july
-    january = flights.command(*words, "--at", "2013-01-01T00:00").stdout
-    assert "873" not in january

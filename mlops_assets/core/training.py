@@ -95,7 +95,7 @@ def _scored() -> Any:
     return Scored()
 
 
-def importance(model: FittedModel, rows: Rows, *, seed: int, most: int = 5_000) -> dict[str, float]:
+def importance(model: FittedModel, rows: Rows, *, seed: int, most: int = 2_000) -> dict[str, float]:
     """How much the log loss rises when a column is shuffled (Breiman 2001), largest first.
 
     Args:

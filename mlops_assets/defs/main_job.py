@@ -13,6 +13,7 @@ from mlops_assets.core.evidence import GATES
 from mlops_assets.defs import keys, records
 from mlops_assets.defs.assets.features import digests
 from mlops_assets.defs.build import build_definitions
+from mlops_assets.defs.imports_ahead import ImportsAhead
 from mlops_assets.defs.instance import opened
 from mlops_assets.defs.progress import Listener, Progress, listening
 from mlops_assets.defs.quiet import accepted
@@ -153,11 +154,12 @@ def run(
         failures: list[str] = []
 
         def note(progress: Progress) -> None:
+            ahead.settle()
             if progress.kind == "failed":
                 failures.append(f"{progress.what}: {progress.detail}")
             listener(progress)
 
-        with accepted(), listening(note):
+        with ImportsAhead() as ahead, accepted(), listening(note):
             result = job.execute_in_process(
                 instance=instance,
                 asset_selection=list(selection),

@@ -87,6 +87,13 @@ def test_a_null_that_tells_the_label_is_found() -> None:
     assert single_feature_auc(np.where(LABELS == 1, np.nan, NOISE), LABELS) == 1.0
 
 
+@pytest.mark.parametrize("direction", [1, -1])
+def test_nulls_that_stand_at_the_end_where_the_positives_are_are_found(direction: int) -> None:
+    values = direction * (LABELS + NOISE / 100)
+    few_left = np.where((LABELS == 1) & (np.arange(1000) % 100 != 0), np.nan, values)
+    assert single_feature_auc(few_left, LABELS) == 1.0
+
+
 def test_the_label_behind_nulls_is_found_when_they_are_dropped() -> None:
     values = np.where(RANDOM.random(1000) < 0.5, np.nan, LABELS.astype(float))
     assert single_feature_auc(values, LABELS) == 1.0

@@ -166,3 +166,11 @@ def test_what_cannot_run_is_refused_before_anything_starts(
         assert found in refused.stderr
         assert "to do:" in refused.stderr
         assert instance.get_runs_count() == runs
+
+
+def test_values_are_those_known_at_a_time(flights: Flights) -> None:
+    words = ("features", "get", "route_punctuality", "origin=JFK", "dest=LAX")
+    july = flights.command(*words, "--at", "2013-07-01T12:00").stdout
+    assert "route_flights_28d     873" in july
+    january = flights.command(*words, "--at", "2013-01-01T00:00").stdout
+    assert "873" not in january
