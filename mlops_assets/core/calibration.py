@@ -1,6 +1,6 @@
 """How far probabilities are from what they say: reliability bins and the numbers made of them.
 
-Binary labels for now; a multiclass or regression caller brings its own labels and scores. Only
+Labels are binary; a multiclass or regression caller brings its own labels and scores. Only
 estimates and their intervals belong here; whether a number is good enough is decided in `gates`,
 and pictures are drawn in `plots`.
 """

@@ -1,6 +1,6 @@
 """Split conformal prediction sets, and how often they hold the truth.
 
-Binary LAC sets (Sadinle, Lei and Wasserman 2019) for now: the rule is two stored numbers, so that
+Binary LAC sets (Sadinle, Lei and Wasserman 2019): the rule is two stored numbers, so that
 serving needs no MAPIE. The fit is MAPIE's. Only sets, coverage and size belong here; the verdict
 on coverage is in `gates`.
 """

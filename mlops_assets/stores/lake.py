@@ -171,15 +171,6 @@ class Lake:
                 view(connection, name, path)
             return connection.sql(query).to_arrow_table()
 
-    def count(self, path: Path) -> int:
-        """Rows of a file or of all daily files of a folder."""
-        pattern = path / "*.parquet" if path.suffix != ".parquet" else path
-        with self.connect() as connection:
-            row = connection.execute(
-                f"SELECT coalesce(sum(num_rows), 0) FROM parquet_file_metadata({text(pattern)})"
-            ).fetchone()
-        return int(row[0]) if row else 0
-
     def fingerprints(self, path: Path) -> dict[str, str]:
         """The fingerprint in each file, by file name; empty when there is no file.
 

@@ -20,7 +20,7 @@ def test_the_rate_of_no_rows_is_nan() -> None:
 
 
 def test_windows_with_both_classes_are_accepted() -> None:
-    refuse_unlearnable("returns", WINDOWS, GOOD)
+    assert refuse_unlearnable("returns", WINDOWS, GOOD) is None
 
 
 @pytest.mark.parametrize("found", [{"train": GOOD["train"]}, {**GOOD, "holdout": LabelCount(0, 0)}])
@@ -37,4 +37,5 @@ def test_a_window_of_one_class_is_refused(positives: int) -> None:
 
 
 def test_windows_that_are_not_asked_for_may_be_empty() -> None:
-    refuse_unlearnable("returns", WINDOWS, {**GOOD, "predict": LabelCount(0, 0)})
+    unasked = {**GOOD, "predict": LabelCount(0, 0)}
+    assert refuse_unlearnable("returns", WINDOWS, unasked) is None
