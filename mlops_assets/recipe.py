@@ -3,7 +3,7 @@
 Looks at sources, counts and declarations only. Nothing is written, nothing long is started.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -12,19 +12,21 @@ import numpy as np
 from mlops_assets.core import fingerprint, splits
 from mlops_assets.core.labels import LabelCount, refuse_unlearnable
 from mlops_assets.engines import duckdb as engine
+from mlops_assets.engines import marks
+from mlops_assets.engines.marks import SourceMark
 from mlops_assets.platform import Platform
 from mlops_assets.spec import SPLITS, ModelSpec, Windows
 from mlops_assets.stores.lake import quoted
-from mlops_assets.tables import EVENT_TIME
+from mlops_assets.tables import EVENT_TIME, Source
 
 
-def recipe(spec: ModelSpec, windows: Windows, marks: Mapping[str, str], digest: str) -> str:
+def recipe(spec: ModelSpec, windows: Windows, wholes: Mapping[str, str], digest: str) -> str:
     """Fingerprint of everything that decides what a training gives and how it is judged.
 
     Args:
         spec: the model.
         windows: the windows to train and judge on.
-        marks: fingerprints of the raw tables, by source.
+        wholes: fingerprints of the raw tables, by source.
         digest: digest of the feature service.
     """
     estimator = spec.estimator(spec.seed)
@@ -32,8 +34,8 @@ def recipe(spec: ModelSpec, windows: Windows, marks: Mapping[str, str], digest: 
     libraries = {name: installed_version(name) for name in ("scikit-learn", "numpy", "mapie")}
     return fingerprint.of_values(
         spec.name,
-        engine.rows_fingerprint(spec.rows, marks),
-        [engine.features_fingerprint(view, marks) for view in spec.features.views],
+        engine.rows_fingerprint(spec.rows, wholes),
+        [engine.features_fingerprint(view, wholes) for view in spec.features.views],
         digest,
         spec.label.model_dump(),
         spec.inputs,
@@ -45,18 +47,26 @@ def recipe(spec: ModelSpec, windows: Windows, marks: Mapping[str, str], digest: 
     )
 
 
-def source_marks(platform: Platform, spec: ModelSpec) -> dict[str, str]:
-    """Fingerprints that the raw tables would have if they were copied now, by source.
+def source_marks(platform: Platform, sources: Iterable[Source]) -> dict[str, SourceMark]:
+    """Marks that the raw tables would have if they were copied now, by source.
+
+    The days of a source that differs from its raw table are read from its file.
 
     Raises:
         SourceError: when a source is missing, empty, or lacks a column.
     """
-    marks = {}
+    found = {}
     with platform.lake.scratch() as folder, platform.lake.connect() as connection:
-        for source in spec.sources:
-            _, path = engine.open_source(connection, source, folder)
-            marks[source.name] = engine.source_fingerprint(source, path)
-    return marks
+        for source in sources:
+            query, path = engine.open_source(connection, source, folder)
+            whole = engine.source_fingerprint(source, path)
+            known = engine.source_mark(platform.lake, source)
+            if known is not None and known.whole != whole:
+                with engine.readable_source(source):
+                    days = marks.source_days(connection, source, f"({query})")
+                known = SourceMark(whole, days)
+            found[source.name] = known or SourceMark(whole)
+    return found
 
 
 def refuse_unusable(platform: Platform, spec: ModelSpec, windows: Windows) -> dict[str, LabelCount]:

@@ -21,6 +21,9 @@ CREATED_TIME = "created_timestamp"
 Tables = Mapping[str, Any]
 """Source tables by name, as Ibis tables."""
 
+Arrays = Mapping[str, Any]
+"""Columns by name, as numpy arrays of shape (n,)."""
+
 
 class Declaration(BaseModel):
     """Base of all declarations: immutable, no unknown fields."""
@@ -82,7 +85,9 @@ class FeatureView(Declaration):
     Args:
         events_end: the day, exclusive, after which no events are expected, where the sources end
             before the calendar does; None expects events until the calendar's end, or now.
-        lookback: how far before a day its rows need source rows.
+        lookback: how far before a day its rows need source rows, by `Source.time`.
+        lookahead: how far after a day's end its rows need source rows: an event may happen before
+            the time it was scheduled for, under which its source keeps it.
         build: gets the source tables, returns an Ibis expression with the entity columns,
             `event_timestamp`, `created_timestamp` and the features. It is the only definition
             of these features, offline and online.
@@ -97,6 +102,7 @@ class FeatureView(Declaration):
     events_end: dt.date | None = None
     sources: tuple[Source, ...]
     lookback: dt.timedelta
+    lookahead: dt.timedelta = dt.timedelta(days=1)
     build: Callable[[Tables], Any]
 
     @property
@@ -112,14 +118,18 @@ class RequestFeatures(Declaration):
 
     Args:
         inputs: columns that the request (or the entity row) carries.
-        compute: gets a pandas frame with the inputs, returns one with the features.
+        compute: gets the inputs as arrays by name, returns the features as arrays by name, all of
+            shape (n,). It is the only definition of these features, offline and online: for n
+            rows of a training set as for the one row of a request. Numbers are int64 or float64,
+            times datetime64[us] in UTC, texts objects; null is NaN, NaT or None, and so a nullable
+            int is float64 and a nullable bool an object, whether a null is there or not.
     """
 
     name: str
     description: str
     inputs: tuple[Column, ...]
     features: tuple[Column, ...]
-    compute: Callable[[Any], Any]
+    compute: Callable[[Arrays], Arrays]
 
     @model_validator(mode="after")
     def _compute_can_be_imported(self) -> "RequestFeatures":

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlops_assets.spec import Label, ModelSpec, Window, Windows
 from mlops_assets.tables import (
+    Arrays,
     Calendar,
     Column,
     Entity,
@@ -127,10 +128,8 @@ def recent_sales(source: Source, **change: Any) -> FeatureView:
     )
 
 
-def doubled(frame: Any) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame({"size_doubled": frame["size"] * 2.0})
+def doubled(given: Arrays) -> Arrays:
+    return {"size_doubled": given["size"] * 2.0}
 
 
 BASKET = RequestFeatures(

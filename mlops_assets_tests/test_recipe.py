@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import SourceError, WindowError
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import label_counts, recipe, refuse_unusable, source_marks
 from mlops_assets.settings import Settings
 from mlops_assets.spec import GatePolicy, ModelSpec, Window, Windows
-from mlops_assets_tests.shop_world import ORDERS_CSV, boosting, day, returns, windows
+from mlops_assets_tests.shop_world import ORDERS_CSV, SALES_CSV, boosting, day, returns, windows
 
 MARKS = {"orders": "1", "sales": "1"}
 
@@ -73,11 +74,34 @@ def test_the_recipe_does_not_change_with_words(change: Any, spec: ModelSpec) -> 
 def test_marks_change_with_the_files_of_the_sources(
     platform: Platform, spec: ModelSpec, tmp_path: Path
 ) -> None:
-    before = source_marks(platform, spec)
+    before = source_marks(platform, spec.sources)
     (tmp_path / "orders.csv").write_text(ORDERS_CSV.replace("o8,a,pot,8", "o8,a,pot,9"))
-    after = source_marks(platform, spec)
+    after = source_marks(platform, spec.sources)
     assert before["sales"] == after["sales"]
     assert before["orders"] != after["orders"]
+
+
+def test_marks_of_sources_are_those_that_their_raw_tables_will_have(
+    platform: Platform, spec: ModelSpec, tmp_path: Path
+) -> None:
+    for source in spec.sources:
+        engine.write_source(platform.lake, source)
+    (tmp_path / "sales.csv").write_text(SALES_CSV + "a,pot,2024-01-03T10:00:00Z,7.5\n")
+    foreseen = source_marks(platform, spec.sources)
+    written = {s.name: engine.write_source(platform.lake, s)[1] for s in spec.sources}
+    assert foreseen == written == source_marks(platform, spec.sources)
+    assert set(written["sales"].days or {}) == {f"2024-01-0{number}" for number in range(1, 5)}
+    assert written["orders"].days is None
+
+
+def test_the_days_of_a_source_that_cannot_be_read_are_refused(
+    platform: Platform, spec: ModelSpec, tmp_path: Path
+) -> None:
+    for source in spec.sources:
+        engine.write_source(platform.lake, source)
+    (tmp_path / "sales.csv").write_text(SALES_CSV.replace("40", "forty"))
+    with pytest.raises(SourceError, match="the source 'sales' cannot be read"):
+        source_marks(platform, spec.sources)
 
 
 def test_rows_and_labels_are_counted_by_window(platform: Platform, spec: ModelSpec) -> None:
@@ -88,7 +112,7 @@ def test_rows_and_labels_are_counted_by_window(platform: Platform, spec: ModelSp
 
 def test_counting_leaves_nothing_in_the_lake(platform: Platform, spec: ModelSpec) -> None:
     refuse_unusable(platform, spec, spec.windows)
-    source_marks(platform, spec)
+    source_marks(platform, spec.sources)
     assert list(platform.lake.root.iterdir()) == []
 
 
@@ -116,7 +140,7 @@ def test_a_source_that_is_missing_is_refused(
 ) -> None:
     (tmp_path / name).unlink()
     with pytest.raises(SourceError, match="has no file at"):
-        source_marks(platform, spec)
+        source_marks(platform, spec.sources)
 
 
 def test_a_value_that_cannot_be_cast_is_refused(

@@ -23,6 +23,7 @@ from mlops_assets.defs.checks.online import online_check
 from mlops_assets.defs.progress import progress_logger
 from mlops_assets.defs.quiet import accepted
 from mlops_assets.defs.resources import platform
+from mlops_assets.defs.sensors.stale_tables import stale_tables_sensor
 from mlops_assets.spec import ModelSpec, all_rows, all_sources, all_views
 from mlops_assets.tables import refuse_duplicates
 
@@ -76,6 +77,7 @@ def _build(models: tuple[ModelSpec, ...], resources: Mapping[str, object]) -> dg
             *(check for spec in models for check in gate_checks(spec)),
         ],
         resources={"platform": platform, **resources},
+        sensors=[stale_tables_sensor(models)] if models else [],
         loggers={"progress": progress_logger},
         executor=dg.multiprocess_executor.configured({"max_concurrent": 2}),
     )

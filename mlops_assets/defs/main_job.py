@@ -4,13 +4,14 @@ Decides which assets are stale, runs them, and says what came of it. Assets do t
 is the work of the command line.
 """
 
+import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 
 from mlops_assets.core.evidence import GATES
-from mlops_assets.defs import keys, records
+from mlops_assets.defs import keys, partitions, records, staleness
 from mlops_assets.defs.assets.features import digests
 from mlops_assets.defs.build import build_definitions
 from mlops_assets.defs.imports_ahead import ImportsAhead
@@ -18,14 +19,10 @@ from mlops_assets.defs.instance import opened
 from mlops_assets.defs.progress import Listener, Progress, listening
 from mlops_assets.defs.quiet import accepted
 from mlops_assets.engines import duckdb as engine
-from mlops_assets.engines import feature_statistics as statistics
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import recipe, refuse_unusable, source_marks
 from mlops_assets.spec import ModelSpec, Windows, all_views
 from mlops_assets.stores.registry import CHAMPION, ModelVersion
-
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
 
 
 @dataclass(frozen=True)
@@ -51,58 +48,40 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """The assets that are stale, and the version that already is what a run would make.
+    """What is stale, and the version that already is what a run would make.
 
     Statistics and the online store can be stale while there is nothing to do for the model: its
     training reads neither.
+
+    Args:
+        stale: assets to materialize, in order.
+        days: first and last stale day of the feature views, None when none is.
+        existing: the version, None when there is none.
     """
 
     stale: tuple[dg.AssetKey, ...]
+    days: tuple[dt.date, dt.date] | None
     existing: ModelVersion | None
 
 
 def plan(
     instance: dg.DagsterInstance, platform: Platform, spec: ModelSpec, windows: Windows
 ) -> Plan:
-    """Find what is stale: tables whose fingerprint differs, and the model when its recipe is new.
+    """Find what is stale: tables that rest on other rows than they would, and a new recipe.
 
     Raises:
         SourceError: when a source is missing, empty, or lacks a column.
     """
-    lake, marks = platform.lake, source_marks(platform, spec)
-    stale = [
-        keys.raw(source)
-        for source in spec.sources
-        if set(lake.fingerprints(lake.file(engine.raw(source))).values()) != {marks[source.name]}
-        or records.newest(instance, keys.raw(source)) is None
-    ]
-    beside: list[dg.AssetKey] = []
-    for view in spec.features.views:
-        mark = engine.features_fingerprint(view, marks)
-        wanted = {f"{day}.parquet": mark for day in engine.days_of(view)}
-        if lake.fingerprints(lake.folder(engine.features(view))) != wanted:
-            stale.append(keys.features(view))
-        described = dict.fromkeys(wanted, statistics.statistics_fingerprint(view, mark))
-        found = lake.fingerprints(lake.folder(statistics.table(view)))
-        if keys.features(view) in stale or found != described:
-            beside.append(keys.statistics(view))
-    rows_mark = engine.rows_fingerprint(spec.rows, marks)
-    if set(lake.fingerprints(lake.file(engine.rows(spec.rows))).values()) != {rows_mark}:
-        stale.append(keys.rows(spec.rows))
-    digest = digests((spec.features,))
-    registry = records.newest(instance, keys.FEATURE_REGISTRY)
-    applied = registry.values.get("digests", {}) if registry else {}
-    if applied.get(spec.features.name) != digest[spec.features.name]:
-        stale.append(keys.FEATURE_REGISTRY)
-    if stale or records.newest(instance, keys.ONLINE) is None:
-        beside.append(keys.ONLINE)
+    marks = source_marks(platform, spec.sources)
+    found = staleness.of_tables(instance, platform, (spec,), marks)
+    wholes = {name: mark.whole for name, mark in marks.items()}
     existing = None
-    if not stale:
-        wanted_recipe = recipe(spec, windows, marks, digest[spec.features.name])
-        existing = _judged(platform, spec, wanted_recipe)
+    if not found.tables:
+        digest = digests((spec.features,))[spec.features.name]
+        existing = _judged(platform, spec, recipe(spec, windows, wholes, digest))
     if existing is None:
-        return Plan((*stale, *beside, *keys.model_keys(spec)), None)
-    return Plan(tuple(beside), existing)
+        return Plan((*found.tables, *found.beside, *keys.model_keys(spec)), found.days, None)
+    return Plan(found.beside, None, existing)
 
 
 def _judged(platform: Platform, spec: ModelSpec, wanted: str) -> ModelVersion | None:
@@ -144,13 +123,16 @@ def run(
     refuse_unusable(platform, spec, windows)
     with opened(platform.settings) as instance:
         found = plan(instance, platform, spec, windows)
-        selection = _everything(spec) if everything else found.stale
+        selection, range_ = found.stale, found.days
+        if everything:
+            selection = _everything(spec)
+            days = [day for view in all_views((spec,)) for day in engine.days_of(view)]
+            range_ = min(days), max(days)
         if not selection:
             announce(f"nothing to do: version {_of(found.existing)} is exactly this model")
             return _outcome(platform, spec, found.existing, (), None)
         announce(f"materializing {len(selection)} assets")
         job = build_definitions(specs).resolve_implicit_global_asset_job_def()
-        days = [day for view in all_views((spec,)) for day in engine.days_of(view)]
         failures: list[str] = []
 
         def note(progress: Progress) -> None:
@@ -171,7 +153,7 @@ def run(
                         if key == keys.training_set(spec)
                     },
                 },
-                tags={RANGE_START: f"{min(days)}", RANGE_END: f"{max(days)}"},
+                tags=partitions.tags(*range_) if range_ else {},
                 raise_on_error=False,
             )
         candidate = records.newest(instance, keys.candidate(spec))

@@ -6,6 +6,9 @@ import dagster as dg
 
 from mlops_assets.tables import Calendar
 
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
 
 def days(calendar: Calendar) -> dg.DailyPartitionsDefinition:
     """One partition per day of the calendar, in UTC."""
@@ -16,7 +19,12 @@ def days(calendar: Calendar) -> dg.DailyPartitionsDefinition:
     )
 
 
-def chosen(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[dt.date]:
+def tags(first: dt.date, last: dt.date) -> dict[str, str]:
+    """Tags of a run about the days from first to last, both included."""
+    return {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
+
+
+def chosen(context: dg.AssetExecutionContext) -> list[dt.date]:
     """The days that a run is about."""
     keys = context.partition_key_range
     first, last = dt.date.fromisoformat(keys.start), dt.date.fromisoformat(keys.end)

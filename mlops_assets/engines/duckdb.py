@@ -6,13 +6,15 @@ The only engine that the embedded profile needs. Definitions come from `tables.p
 
 import datetime as dt
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.core import fingerprint
+from mlops_assets.engines import marks
+from mlops_assets.engines.marks import SourceMark
 from mlops_assets.errors import DeclarationError, SourceError
 from mlops_assets.stores.lake import FINGERPRINT, Lake, quoted, text, view
 from mlops_assets.tables import EVENT_TIME, EntityRows, FeatureView, Source
@@ -132,12 +134,12 @@ def open_source(
 
 
 def _try(connection: "duckdb.DuckDBPyConnection", source: Source, *queries: str) -> list[Any]:
-    with _readable(source):
+    with readable_source(source):
         return [connection.execute(query).fetchall() for query in queries]
 
 
 @contextmanager
-def _readable(source: Source) -> Iterator[None]:
+def readable_source(source: Source) -> Iterator[None]:
     """Tell what DuckDB found wrong with a source in the words of a SourceError."""
     import duckdb
 
@@ -160,14 +162,25 @@ def source_fingerprint(source: Source, path: Path) -> str:
     return fingerprint.of_values(fingerprint.of_file(path), source.select)
 
 
-def write_source(lake: Lake, source: Source) -> tuple[int, str]:
-    """Copy a source into the lake; return the row count and the fingerprint."""
+def write_source(lake: Lake, source: Source) -> tuple[int, SourceMark]:
+    """Copy a source into the lake; return the row count and the mark of the raw table."""
     with lake.scratch() as folder, lake.connect() as connection:
         query, path = open_source(connection, source, folder)
         mark = source_fingerprint(source, path)
-        with _readable(source):
+        with readable_source(source):
             count = lake.write(connection, query, lake.file(raw(source)), {FINGERPRINT: mark})
-    return count, mark
+            copied = f"read_parquet({text(lake.file(raw(source)))})"
+            days = marks.source_days(connection, source, copied)
+        # After the table: if this is never written, all days of its features are stale.
+        found = SourceMark(mark, days)
+        marks.keep(lake, raw(source), source.time, found)
+    return count, found
+
+
+def source_mark(lake: Lake, source: Source) -> SourceMark | None:
+    """The mark of a raw table in the lake; None when it is not there."""
+    whole = lake.fingerprint(lake.file(raw(source)))
+    return None if whole is None else marks.kept(lake, raw(source), source.time, whole)
 
 
 def days_of(feature_view: FeatureView, until: dt.date | None = None) -> list[dt.date]:
@@ -183,43 +196,85 @@ def features_fingerprint(feature_view: FeatureView, sources: Mapping[str, str]) 
     return fingerprint.of_values(definition(feature_view), used)
 
 
+def features_marks(
+    feature_view: FeatureView, sources: Mapping[str, SourceMark], days: Sequence[dt.date]
+) -> dict[dt.date, str]:
+    """Mark of each day of a feature view: what it means, and the source rows it can see."""
+    return marks.feature_days(feature_view, definition(feature_view), sources, days)
+
+
+def stale_days(
+    lake: Lake, feature_view: FeatureView, sources: Mapping[str, SourceMark]
+) -> list[dt.date]:
+    """Days of the calendar whose file is missing, or rests on other rows or another definition."""
+    found = lake.day_fingerprints(features(feature_view))
+    wanted = features_marks(feature_view, sources, days_of(feature_view))
+    return [day for day, mark in wanted.items() if found.get(day) != mark]
+
+
 def write_features(
-    lake: Lake, feature_view: FeatureView, days: list[dt.date], mark: str
+    lake: Lake,
+    feature_view: FeatureView,
+    days: Sequence[dt.date],
+    sources: Mapping[str, SourceMark] | None = None,
 ) -> dict[dt.date, int]:
     """Compute a feature view for a run of days in one statement; return rows per day.
 
-    Exactly these days are replaced. Sources are read from `lookback` before the first day on:
-    a row's windows see the same whether a day is computed alone or with the whole year.
+    Exactly these days are replaced. Sources are read from `lookback` before the first day to
+    `lookahead` after the last: a row's windows see the same whether a day is computed alone or
+    with the whole year.
+
+    Args:
+        lake: where raw tables are read and feature files written.
+        feature_view: the view.
+        days: the days, without a gap.
+        sources: marks of the raw tables by name; read from the lake when not given.
     """
     first, last = min(days), max(days)
+    found = sources or {s.name: needed_mark(lake, s) for s in feature_view.sources}
+    noted = {
+        day: {FINGERPRINT: mark} for day, mark in features_marks(feature_view, found, days).items()
+    }
     with lake.connect() as connection:
-        _show_sources(lake, connection, feature_view, since=first - feature_view.lookback)
+        _show_sources(lake, connection, feature_view, marks.reach(feature_view, first, last))
         order = ", ".join([EVENT_TIME, *(quoted(e.name) for e in feature_view.entities)])
-        connection.execute(
-            f"CREATE TEMP TABLE computed AS SELECT * FROM ({definition(feature_view)}) "
+        rows = connection.sql(
+            f"SELECT * FROM ({definition(feature_view)}) "
             f"WHERE {EVENT_TIME} >= {text(first)}::TIMESTAMPTZ "
             f"AND {EVENT_TIME} < {text(last + dt.timedelta(days=1))}::TIMESTAMPTZ ORDER BY {order}"
+        ).to_arrow_table()
+    return lake.write_days(rows, features(feature_view), days, noted)
+
+
+def needed_mark(lake: Lake, source: Source) -> SourceMark:
+    """The mark of a raw table in the lake; SourceError when it is not there."""
+    found = source_mark(lake, source)
+    if found is None:
+        raise SourceError(
+            f"the raw table {source.name!r} is not at {lake.file(raw(source))}, or has no mark",
+            expected="a raw table that was copied into the lake",
+            do=f"materialize raw/{source.name} first",
         )
-        return lake.write_days(
-            connection, "computed", features(feature_view), days, {FINGERPRINT: mark}
-        )
+    return found
 
 
 def _show_sources(
     lake: Lake,
     connection: "duckdb.DuckDBPyConnection",
     table: FeatureView | EntityRows,
-    since: dt.date | None = None,
+    reach: tuple[dt.date, dt.date] | None = None,
 ) -> None:
     for source in table.sources:
         path = lake.file(raw(source))
-        if since is None or source.time is None:
+        if reach is None or source.time is None:
             view(connection, source.name, path)
             continue
-        view(connection, f"all {source.name}", path)
+        whole = f"all {source.name}"
+        view(connection, whole, path)
+        since, until = (f"{text(day)}::TIMESTAMPTZ" for day in reach)
         connection.execute(
-            f"CREATE VIEW {quoted(source.name)} AS SELECT * FROM {quoted(f'all {source.name}')} "
-            f"WHERE {quoted(source.time)} >= {text(since)}::TIMESTAMPTZ"
+            f"CREATE TEMP VIEW {quoted(source.name)} AS SELECT * FROM {quoted(whole)} "
+            f"WHERE {quoted(source.time)} >= {since} AND {quoted(source.time)} < {until}"
         )
 
 

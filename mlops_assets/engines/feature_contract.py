@@ -6,14 +6,15 @@ contracts of raw tables and training sets are not judged here.
 """
 
 import datetime as dt
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_assets.core import fingerprint
 from mlops_assets.engines import duckdb as engine
-from mlops_assets.engines.feature_statistics import missing_days, parquet_files
-from mlops_assets.stores.lake import Lake, quoted, text
+from mlops_assets.stores.lake import DayFiles, Lake, parquet_files, quoted, text, write_json
 from mlops_assets.tables import CREATED_TIME, EVENT_TIME, Column, FeatureView
 
 if TYPE_CHECKING:
@@ -34,37 +35,86 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether a rule holds, why not, and what was counted."""
+    """Whether a rule holds, why not, what was counted, and whether to go on if it does not."""
 
     holds: bool
     reason: str
     counts: Mapping[str, float] = field(default_factory=dict)
+    blocks: bool = True
 
 
 Question = Callable[["duckdb.DuckDBPyConnection", str, FeatureView], Finding]
 
 
-def asked_of_days(lake: Lake, view: FeatureView, days: list[dt.date], ask: Question) -> Finding:
-    """Ask a question of exactly these days of a view."""
+def judged(lake: Lake, view: FeatureView, rule: str) -> Finding:
+    """Ask one of the `RULES` of the days of a view whose files changed since they last passed.
+
+    Which files passed is kept beside the tables, so that a day that failed, or was never judged
+    because a run broke off, is judged again by the next run, whatever days that one is about.
+    """
     import duckdb
 
     table = engine.features(view)
-    if missing := missing_days(lake, view, days):
-        shown = ", ".join(f"{day}" for day in missing[:3]) + (", …" if len(missing) > 3 else "")
+    files = lake.days(table)
+    if not files:
+        return Finding(False, f"table {table}: there are no files; expected one per day")
+    wanted, passed = _wanted(view, rule, files), _passed(lake, view, rule)
+    first = view.calendar.start.isoformat()
+    if lost := [day for day in passed if day >= first and day not in wanted]:
+        shown = ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
         return Finding(
             False,
-            f"table {table}: no file for {len(missing):,} of {len(days):,} days: {shown}; "
-            "expected a file for every day, if need be without rows",
-            {"days": len(days), "missing_days": len(missing)},
+            f"table {table}: the files of {len(lost):,} days are gone: {shown}; expected a file "
+            "for every day that had one, if need be without rows",
+            {"days": len(wanted), "lost_days": len(lost)},
         )
-    files = parquet_files([lake.day_file(table, day) for day in days])
+    days = [day for day in files if passed.get(day.isoformat()) != wanted[day.isoformat()]]
+    counts = {"days": len(wanted), "judged_days": len(days)}
+    if not days:
+        return Finding(True, f"all {len(wanted):,} days passed before, no file has changed", counts)
+    paths = parquet_files([path for day in days for path in files[day].paths])
     try:
         with lake.connect() as connection:
-            found = ask(connection, files, view)
+            found = RULES[rule].ask(connection, paths, view)
     except duckdb.Error as broken:
         reason = f"table {table}: the files cannot be judged: {str(broken).splitlines()[0]}"
-        return Finding(False, reason, {"days": len(days)})
-    return Finding(found.holds, found.reason, {"days": len(days), **found.counts})
+        return Finding(False, reason, counts)
+    if found.holds:
+        write_json(_passed_file(lake, view, rule), wanted)
+    return Finding(found.holds, found.reason, {**counts, **found.counts})
+
+
+def open_days(lake: Lake, view: FeatureView) -> list[dt.date]:
+    """Days of the calendar whose files have not passed every rule: they failed, or a run broke off.
+
+    Not among them are days to which rows were added: to compute these anew would drop the rows.
+    """
+    files = lake.days(engine.features(view))
+    computed = [d for d in engine.days_of(view) if d in files and len(files[d].paths) == 1]
+    found = set()
+    for rule in RULES:
+        wanted, passed = _wanted(view, rule, files), _passed(lake, view, rule)
+        found |= {d for d in computed if passed.get(d.isoformat()) != wanted[d.isoformat()]}
+    return sorted(found)
+
+
+def _wanted(view: FeatureView, rule: str, files: Mapping[dt.date, DayFiles]) -> dict[str, str]:
+    """Mark of each day's files and of what a rule asks of them, by ISO date."""
+    how = fingerprint.of_values(rule, [column.model_dump() for column in view.columns])[:16]
+    return {day.isoformat(): f"{found.mark}-{how}" for day, found in files.items()}
+
+
+def _passed_file(lake: Lake, view: FeatureView, rule: str) -> Path:
+    return lake.folder(f"contracts/{view.name}/{rule}.json")
+
+
+def _passed(lake: Lake, view: FeatureView, rule: str) -> dict[str, str]:
+    """The days that passed, by ISO date, with the mark of their files; none if not readable."""
+    try:
+        found = json.loads(_passed_file(lake, view, rule).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def schema(connection: "duckdb.DuckDBPyConnection", files: str, view: FeatureView) -> Finding:
@@ -104,7 +154,7 @@ def ranges(connection: "duckdb.DuckDBPyConnection", files: str, view: FeatureVie
     wrong = []
     for (name, rule, broken), count in zip(rules, found, strict=True):
         if count:
-            example = _example(connection, f"SELECT * FROM read_parquet({files}) WHERE {broken}")
+            example = _example(connection, files, broken)
             wrong.append(f"column {name}: rule {rule}; {count:,} of {total:,} rows; {example}")
     return _finding(view, wrong, f"{total:,} rows", {"rows": total, "values_refused": sum(found)})
 
@@ -145,47 +195,80 @@ def unique(connection: "duckdb.DuckDBPyConnection", files: str, view: FeatureVie
 
 
 def fresh(lake: Lake, view: FeatureView, now: dt.datetime) -> Finding:
-    """The newest event is not older than the view's TTL, at the end of its events or now."""
+    """The newest event is not older than the view's TTL, at the end of its events or now.
+
+    When the newest days are not materialized yet, this is said and nothing more: a run over days
+    of the past is not at fault.
+    """
     import duckdb
 
     table, until = engine.features(view), expected_until(view, now)
-    files = sorted(lake.folder(table).glob("*.parquet"), reverse=True)
+    files = lake.days(table)
     newest = None
     try:
         with lake.connect() as connection:
-            for path in files:
-                # From the newest day back: the first file with a row has the newest event.
+            for day in reversed(files):
+                # From the newest day back: the first day with a row has the newest event.
                 newest = connection.execute(
-                    f"SELECT max({EVENT_TIME})::TIMESTAMP FROM read_parquet({text(path)})"
+                    f"SELECT max({EVENT_TIME})::TIMESTAMP "
+                    f"FROM read_parquet({parquet_files(files[day].paths)})"
                 ).fetchall()[0][0]
                 if newest is not None:
                     break
     except duckdb.Error as broken:
         return Finding(False, f"table {table}: cannot be read: {str(broken).splitlines()[0]}")
     if newest is None:
-        return Finding(False, f"table {table}: no rows in {len(files):,} files; expected events")
+        return Finding(False, f"table {table}: no rows in {len(files):,} days; expected events")
     age = until - newest.replace(tzinfo=dt.UTC)
     counts = {
         "age_hours": age.total_seconds() / 3600,
         "limit_hours": view.ttl.total_seconds() / 3600,
     }
     said = f"the newest event is of {newest:%Y-%m-%d %H:%M}, {age} before {until:%Y-%m-%d %H:%M}"
-    wrong = [f"{said}; expected at most {view.ttl}, the TTL"] if age > view.ttl else []
-    return _finding(view, wrong, said, counts)
+    if age <= view.ttl:
+        return Finding(True, f"table {table}, {said}", counts)
+    expected = f"{said}; expected at most {view.ttl}, the TTL"
+    last_day = (until - dt.timedelta(microseconds=1)).date()
+    if last_day not in files:
+        wait = f"; the days after {max(files)} are not materialized yet"
+        return Finding(False, f"table {table}, {expected}{wait}", counts, blocks=False)
+    return Finding(False, f"table {table}, {expected}", counts)
 
 
 def expected_until(view: FeatureView, now: dt.datetime) -> dt.datetime:
-    """Until when events are expected: the end of events or calendar if it is past, else now."""
+    """Until when events are expected: the end of events or calendar if it is past.
+
+    Else the midnight before `now`: a day is computed when it is over.
+    """
     end = view.events_end or view.calendar.end
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if end is None:
-        return now
-    return min(now, dt.datetime.combine(end, dt.time(), dt.UTC))
+        return midnight
+    return min(midnight, dt.datetime.combine(end, dt.time(), dt.UTC))
 
 
-def _example(connection: "duckdb.DuckDBPyConnection", query: str) -> str:
-    cursor = connection.execute(f"{query} ORDER BY ALL LIMIT 1")
-    names = [column[0] for column in cursor.description or []]
-    return _shown(dict(zip(names, cursor.fetchall()[0], strict=True)))
+@dataclass(frozen=True)
+class Rule:
+    """A rule of a view's day files, and the question that finds out whether it holds."""
+
+    description: str
+    ask: Question
+
+
+RULES: Mapping[str, Rule] = {
+    "schema_contract": Rule("Every day file has the declared columns and types.", schema),
+    "value_ranges": Rule(
+        "Values are within their declared bounds, finite, and there where they must be.", ranges
+    ),
+    "unique_rows": Rule("No two rows share keys, event time and created time.", unique),
+}
+"""The rules of day files, by the name of their check."""
+
+
+def _example(connection: "duckdb.DuckDBPyConnection", files: str, broken: str) -> str:
+    # No WHERE: a file's statistics may leave out NaN, and then it would find nothing.
+    query = f"SELECT min(found) FILTER ({broken}) FROM read_parquet({files}) AS found"
+    return _shown(connection.execute(query).fetchall()[0][0])
 
 
 def _shown(row: Mapping[str, Any]) -> str:

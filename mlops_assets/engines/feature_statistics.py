@@ -1,22 +1,27 @@
 """Statistics of feature views by day: one row per day and feature, in one pass of DuckDB.
 
-Only how they are computed and kept, as the lake's table `statistics/<view>` with one file per day.
+Only how they are computed and kept, as the lake's table `statistics/<view>`, one small file that
+knows from which files each of its days was computed.
 Whether a value may be there is judged in `feature_contract.py`; drift is decided elsewhere.
 """
 
 import datetime as dt
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.core import fingerprint
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import SourceError
-from mlops_assets.stores.lake import FINGERPRINT, Lake, quoted, text
+from mlops_assets.stores.lake import DayFiles, Lake, parquet_files, quoted, text
 from mlops_assets.tables import EVENT_TIME, Column, FeatureView
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
+MARKS = "days"
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 NUMBERS = ("mean", "std", *QUANTILES, "minimum", "maximum")
 """What a feature of text has no answer to: null there."""
@@ -27,54 +32,94 @@ def table(view: FeatureView) -> str:
     return f"statistics/{view.name}"
 
 
-def statistics_fingerprint(view: FeatureView, mark: str) -> str:
-    """Fingerprint of the statistics: the feature table's `mark`, and how they are computed."""
-    return fingerprint.of_values(mark, _values(view), _aggregates(view))
+def stale_days(lake: Lake, view: FeatureView) -> list[dt.date]:
+    """Days whose feature files are not those that the kept statistics were computed from."""
+    kept = _kept_marks(lake, view)
+    wanted = _marks(view, lake.days(engine.features(view)))
+    return [day for day, mark in wanted.items() if kept.get(day.isoformat()) != mark]
 
 
-def missing_days(lake: Lake, view: FeatureView, days: list[dt.date]) -> list[dt.date]:
-    """The days whose feature file is not there."""
-    return [day for day in days if not lake.day_file(engine.features(view), day).exists()]
-
-
-def parquet_files(paths: list[Path]) -> str:
-    """An SQL list of files, as DuckDB's functions on Parquet files take it."""
-    return f"[{', '.join(text(path) for path in paths)}]"
-
-
-def write_statistics(lake: Lake, view: FeatureView, days: list[dt.date], mark: str) -> "pa.Table":
-    """Compute and keep the statistics of some days, exactly these; return them.
+def write_statistics(lake: Lake, view: FeatureView) -> tuple["pa.Table", list[dt.date]]:
+    """Bring the statistics of a view up to date: only days whose files changed are computed.
 
     Returns:
-        One row per day and feature, in this order: `event_timestamp` (the day's midnight),
-        `feature`, `count` (rows of the day), `null_share`, `mean`, `std` (of the sample), the
-        quantiles, `distinct_values` (approximate), `minimum`, `maximum`. NaN and infinity count
-        as nulls. Of a day without rows the count is 0 and everything else null.
+        All statistics, and the days that were computed. One row per day and feature, in this
+        order: `event_timestamp` (the day's midnight), `feature`, `count` (rows of the day),
+        `null_share`, `mean`, `std` (of the sample), the quantiles, `distinct_values`
+        (approximate), `minimum`, `maximum`. NaN and infinity count as nulls. Of a day without
+        rows the count is 0 and everything else null.
 
     Raises:
-        SourceError: when the feature file of a day is missing or cannot be read.
+        SourceError: when there are no feature files, or one cannot be read.
     """
     import duckdb
 
-    if missing := missing_days(lake, view, days):
+    files = lake.days(engine.features(view))
+    if not files:
         raise SourceError(
-            f"the feature view {view.name!r} has no file for {len(missing)} of {len(days)} days, "
-            f"the first is {missing[0]}",
-            expected="a file for every day, if need be without rows",
-            do=f"materialize these days of {engine.features(view)!r} first",
+            f"the feature view {view.name!r} has no files",
+            expected=f"a file per day in {lake.folder(engine.features(view))}",
+            do=f"materialize {engine.features(view)!r} first",
         )
-    files = [lake.day_file(engine.features(view), day) for day in days]
+    wanted, kept = _marks(view, files), _kept_marks(lake, view)
+    stale = [day for day, mark in wanted.items() if kept.get(day.isoformat()) != mark]
+    current = [day for day in wanted if day not in set(stale)]
     with lake.connect() as connection:
         try:
-            found = connection.sql(_query(view, days, files)).to_arrow_table()
+            parts = [_kept_rows(connection, lake, view, current)] if current else []
+        except duckdb.Error:  # damaged: as if there were none
+            parts, stale = [], list(wanted)
+        try:
+            if stale:
+                paths = [path for day in stale for path in files[day].paths]
+                parts.append(connection.sql(_query(view, stale, paths)).to_arrow_table())
         except duckdb.Error as broken:
             raise SourceError(
                 f"the feature view {view.name!r} has no statistics: {str(broken).splitlines()[0]}",
                 expected="readable files with the declared columns",
                 do=f"materialize the days of {engine.features(view)!r} again",
             ) from broken
-    lake.write_arrow_days(found, table(view), days, {FINGERPRINT: mark})
+    found = _in_order(parts, view)
+    notes = {MARKS: json.dumps({day.isoformat(): mark for day, mark in wanted.items()})}
+    lake.write_arrow(found, lake.file(table(view)), notes)
+    return found, stale
+
+
+def _marks(view: FeatureView, files: Mapping[dt.date, DayFiles]) -> dict[dt.date, str]:
+    """Mark of each day: its feature files, and how statistics are computed."""
+    how = fingerprint.of_values(_values(view), _aggregates(view))[:16]
+    return {day: f"{found.mark}-{how}" for day, found in files.items()}
+
+
+def _kept_marks(lake: Lake, view: FeatureView) -> dict[str, str]:
+    """Marks of the days that the kept statistics were computed from, by ISO date."""
+    found: dict[str, str] = json.loads(lake.notes(lake.file(table(view))).get(MARKS, "{}"))
     return found
+
+
+def _kept_rows(
+    connection: "duckdb.DuckDBPyConnection", lake: Lake, view: FeatureView, days: list[dt.date]
+) -> "pa.Table":
+    chosen = ", ".join(f"{text(day)}::DATE" for day in days)
+    return connection.sql(
+        f"SELECT * FROM read_parquet({text(lake.file(table(view)))}) "
+        f"WHERE {EVENT_TIME}::DATE IN ({chosen})"
+    ).to_arrow_table()
+
+
+def _in_order(parts: list["pa.Table"], view: FeatureView) -> "pa.Table":
+    """The parts as one table, by day and then by feature in the order of the view."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = pa.concat_tables(parts)
+    names = pa.array([feature.name for feature in view.features])
+    place = pc.index_in(rows["feature"], value_set=names)
+    order = pc.sort_indices(
+        pa.table({"day": rows[EVENT_TIME], "place": place}),
+        sort_keys=[("day", "ascending"), ("place", "ascending")],
+    )
+    return rows.take(order)
 
 
 def _query(view: FeatureView, days: list[dt.date], files: list[Path]) -> str:

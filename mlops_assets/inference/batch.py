@@ -53,6 +53,8 @@ def predict_window(
     Raises:
         WindowError: when the window has no rows.
     """
+    import pyarrow as pa
+
     rows = entity_rows(platform, spec, window.start, window.end)
     times = rows[EVENT_TIME].dt.tz_localize(None).to_numpy()
     rows = rows[in_window(times, window)].reset_index(drop=True)
@@ -73,9 +75,9 @@ def predict_window(
     frame["model_version"] = version.version
     days = sorted(set(frame[EVENT_TIME].dt.date))
     table = f"predictions/{spec.name}"
-    with platform.lake.connect() as connection:
-        connection.register("scored", frame)
-        platform.lake.write_days(connection, "scored", table, days, {FINGERPRINT: version.version})
+    scored = pa.Table.from_pandas(frame, preserve_index=False)
+    notes = {day: {FINGERPRINT: version.version} for day in days}
+    platform.lake.write_days(scored, table, days, notes)
     return {
         "rows": len(frame),
         "mean_probability": float(probabilities.mean()),

@@ -197,7 +197,10 @@ def service_digest(service: FeatureService, definitions: dict[str, str]) -> str:
         definitions: SQL of each of its views, by name.
     """
     views = {v.name: [definitions[v.name], str(v.ttl)] for v in service.views}
-    requests = {r.name: inspect.getsource(r.compute) for r in service.request}
+    requests = {
+        r.name: [inspect.getsource(r.compute), [(c.name, c.type, c.nullable) for c in r.inputs]]
+        for r in service.request
+    }
     names = [feature.name for feature in service.features]
     return fingerprint.of_values(service.name, views, requests, names)
 
@@ -236,18 +239,9 @@ def _request(request: RequestFeatures) -> "feast.OnDemandFeatureView":
     import feast
     from feast.transformation.pandas_transformation import PandasTransformation
 
-    compute = request.compute
+    from mlops_assets.stores.online_request import RequestFunction
 
-    def transform(frame):  # type: ignore[no-untyped-def] # Feast refuses other annotations
-        return compute(frame)
-
-    # Feast keeps the text and runs it again when it reads its registry: a text that imports the
-    # one definition, so that offline and online call the same function.
-    text = (
-        f"def {request.name}(frame):\n"
-        f"    from {compute.__module__} import {compute.__qualname__} as compute\n"
-        f"    return compute(frame)\n"
-    )
+    function = RequestFunction.of(request)
     inputs = feast.RequestSource(
         name=f"{request.name}_request", schema=[_field(column) for column in request.inputs]
     )
@@ -258,6 +252,6 @@ def _request(request: RequestFeatures) -> "feast.OnDemandFeatureView":
             sources=[inputs],
             # Feast infers these fields too and wants them equal, so without a description.
             schema=[feast.Field(name=c.name, dtype=_type(c)) for c in request.features],
-            feature_transformation=PandasTransformation(udf=transform, udf_string=text),
+            feature_transformation=PandasTransformation(udf=function, udf_string=function.source),
             mode="pandas",
         )

@@ -98,6 +98,8 @@ class OnlineReader:
             RequestView.of(view, on_demand, refs, full_feature_names) for view in on_demand
         ]
         self.inputs = tuple(sorted(request_data))
+        # Views of Feast's own see more than their inputs: stored features and entities.
+        self._foreign = any(request.function is None for request in self._requests)
         # What a view computed at request time may see: any entity of the project, as in Feast.
         self._entity_keys = frozenset(entity_keys)
         self.join_keys = tuple(dict.fromkeys(k for view in self._views for k in view.asked_keys))
@@ -163,13 +165,14 @@ class OnlineReader:
         statuses: list[list[Status]],
         times: list[list[datetime | None]],
     ) -> None:
-        keys = [name for name in rows[0] if name in self._entity_keys]
+        keys = [name for name in rows[0] if name in self._entity_keys] if self._foreign else []
         try:
             known = {name: [row[name] for row in rows] for name in (*keys, *self.inputs)}
         except KeyError as missing:
             raise self._missing(rows) from missing
-        columns = zip(*values, strict=True) if self._read_names else ()
-        known |= {n: list(column) for n, column in zip(self._read_names, columns, strict=True)}
+        if self._foreign and self._read_names:
+            columns = map(list, zip(*values, strict=True))
+            known |= dict(zip(self._read_names, columns, strict=True))
         computed = [column for request in self._requests for column in request.compute(known)]
         for place, row in enumerate(values):
             row += [column[place] for column in computed]

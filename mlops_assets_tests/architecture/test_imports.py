@@ -31,8 +31,8 @@ ALLOWED = {
     "deploy": set(),
     "showcase": DECLARATIONS,
     "definitions": {"defs", "showcase"},
-    "cli": {"definitions", "defs", "console", "dev_servers", "platform", "engines", "stores"}
-    | DECLARATIONS,
+    "cli": {"definitions", "defs", "console", "core", "dev_servers", "platform", "engines"}
+    | {"stores", *DECLARATIONS},
     "__init__": {"defs", *DECLARATIONS},
 }  # fmt: skip
 NOT_IN_CORE = {"duckdb", "mlflow", "feast", "requests", "sqlalchemy", "subprocess", "os"}

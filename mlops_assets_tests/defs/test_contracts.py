@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from mlops_assets.definitions import SPECS
+from mlops_assets.defs import keys
+from mlops_assets.defs.checks.contracts import training_set_check
 from mlops_assets.defs.checks.frame_types import LabelRate, judge
+from mlops_assets.platform import Platform
+from mlops_assets.settings import Settings
 from mlops_assets.stores.lake import Lake
 from mlops_assets.tables import Column
+from mlops_assets_tests.shop_world import returns
 
 COLUMNS = (
     Column(name="id", type="string", nullable=False),
@@ -85,3 +92,34 @@ def test_a_label_that_is_hardly_ever_there_breaks_the_contract(tmp_path: Path) -
     result = judge(Lake(tmp_path), path, "training_set", (), ("id",), more=(LabelRate(SPECS[0]),))
     assert not result.passed
     assert "the rate in 'holdout' is 0.0005" in str(result.description)
+
+
+@pytest.mark.parametrize(
+    ("labels", "passed", "verdict"), [([0, 1], True, "passed"), ([0, 0], False, "failed")]
+)
+def test_the_contract_of_a_training_set_says_its_verdict_and_on_which_snapshot(
+    labels: list[int], passed: bool, verdict: str, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    spec, platform = returns(tmp_path), Platform(Settings(home=tmp_path / "home"))
+    columns = {
+        "order_id": ["o1", "o2"],
+        "event_timestamp": pa.array([0, 1], pa.timestamp("us", tz="UTC")),
+        "returned": labels,
+        "split": ["train", "train"],
+        **{name: [1.0, 2.0] for name in spec.inputs},
+    }
+    snapshot = platform.training_sets.write(spec.name, pa.table(columns), {}).snapshot
+
+    @dg.asset(key=keys.training_set(spec))
+    def table() -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata={"snapshot": snapshot})
+
+    result = dg.materialize(
+        [table, training_set_check(spec)],
+        instance=instance,
+        resources={"platform": platform},
+        raise_on_error=False,
+    )
+    [told] = result.get_asset_check_evaluations()
+    said = {name: told.metadata[name].value for name in ("verdict", "snapshot")}
+    assert (told.passed, said) == (passed, {"verdict": verdict, "snapshot": snapshot})

@@ -33,7 +33,7 @@ def view(platform: Platform, tmp_path: Path) -> FeatureView:
 
 def materialize(platform: Platform, view: FeatureView) -> None:
     engine.write_source(platform.lake, view.sources[0])
-    engine.write_features(platform.lake, view, engine.days_of(view), "mark")
+    engine.write_features(platform.lake, view, engine.days_of(view))
 
 
 def sell(platform: Platform, view: FeatureView, tmp_path: Path, *lines: str) -> None:

@@ -16,7 +16,7 @@ from mlops_assets.errors import DeclarationError, SourceError
 from mlops_assets.showcase.flights.features import FLIGHT_FEATURES
 from mlops_assets.showcase.flights.specs import FLIGHT_DELAY
 from mlops_assets.stores.lake import Lake
-from mlops_assets.tables import Calendar, FeatureView
+from mlops_assets.tables import Calendar, Column, FeatureView
 from mlops_assets_tests.shop_world import (
     ORDERS_CSV,
     SALES_CSV,
@@ -27,6 +27,8 @@ from mlops_assets_tests.shop_world import (
     sales,
     sums,
 )
+
+SELECT = sales(Path("sales.csv")).select
 
 
 @pytest.fixture
@@ -56,8 +58,15 @@ def test_a_source_is_copied_under_its_declared_names_and_types(lake: Lake, csv: 
 def test_a_parquet_file_is_a_source_too(lake: Lake, csv: Path) -> None:
     path = csv.with_suffix(".parquet")
     pq.write_table(pa.table({"n": [1]}), path)
-    source = sales(path, select="SELECT n FROM file").model_copy(update={"raw_columns": ("n",)})
+    change = {"raw_columns": ("n",), "columns": (Column(name="n", type="int"),), "time": None}
+    source = sales(path, select="SELECT n FROM file").model_copy(update=change)
     assert engine.write_source(lake, source)[0] == 1
+
+
+def test_a_select_that_lacks_a_declared_column_is_refused(lake: Lake, csv: Path) -> None:
+    source = sales(csv, select=SELECT.replace("item,", ""))
+    with pytest.raises(SourceError, match=r"the source 'sales' cannot be read: .*item. not found"):
+        engine.write_source(lake, source)
 
 
 BROKEN = {
@@ -135,20 +144,20 @@ def test_rows_are_written_in_order_of_time(lake: Lake, tmp_path: Path) -> None:
     assert engine.write_rows(lake, table, "mark") == 8
     found = pq.read_table(lake.file("rows/placed_orders"))["order_id"].to_pylist()
     assert found == [f"o{number}" for number in range(1, 9)]
-    assert lake.fingerprints(lake.file("rows/placed_orders")) == {"placed_orders.parquet": "mark"}
+    assert lake.fingerprint(lake.file("rows/placed_orders")) == "mark"
 
 
 def test_a_feature_looks_back_over_the_days_before(lake: Lake, csv: Path) -> None:
     engine.write_source(lake, sales(csv))
-    counts = engine.write_features(lake, recent_sales(sales(csv)), [day(2)], "mark")
+    counts = engine.write_features(lake, recent_sales(sales(csv)), [day(2)])
     assert counts == {day(2): 3}
     found = lake.read("FROM t ORDER BY shop, item", t=lake.folder("features/recent_sales"))
     assert found["amount_2d"].to_pylist() == [40, 3, None]
 
 
 def test_features_of_sources_that_are_not_there_are_refused(lake: Lake, csv: Path) -> None:
-    with pytest.raises(SourceError, match="the table 'all sales' cannot be read"):
-        engine.write_features(lake, recent_sales(sales(csv)), [day(2)], "mark")
+    with pytest.raises(SourceError, match="materialize raw/sales first"):
+        engine.write_features(lake, recent_sales(sales(csv)), [day(2)])
 
 
 def test_the_days_of_a_calendar_end_before_its_end() -> None:
@@ -223,10 +232,11 @@ def test_the_fingerprint_of_rows_changes_with_the_raw_table_under_them(tmp_path:
 
 
 def test_the_fingerprint_of_a_source_changes_with_file_and_select(lake: Lake, csv: Path) -> None:
-    found = [engine.write_source(lake, sales(csv))[1] for _ in range(2)]
-    found.append(engine.write_source(lake, sales(csv, select="SELECT shop FROM file"))[1])
+    other = SELECT.replace("amount::DOUBLE", "amount::FLOAT")
+    found = [engine.write_source(lake, sales(csv))[1].whole for _ in range(2)]
+    found.append(engine.write_source(lake, sales(csv, select=other))[1].whole)
     csv.write_text(SALES_CSV.replace("40", "41"))
-    found.append(engine.write_source(lake, sales(csv))[1])
+    found.append(engine.write_source(lake, sales(csv))[1].whole)
     assert found[0] == found[1]
     assert len(set(found)) == 3
 
@@ -239,7 +249,7 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         engine.write_source(lake, source)
     days = [dt.date(2013, 12, 1) + dt.timedelta(days=i) for i in range(31)]
     for view in FLIGHT_FEATURES.views:
-        engine.write_features(lake, view, days, "range")
+        engine.write_features(lake, view, days)
     return lake
 
 
@@ -250,7 +260,8 @@ def test_a_day_computed_alone_equals_the_same_day_of_a_range(
     within = dt.date(2013, 12, 20)
     path = flights.day_file(engine.features(view), within)
     of_range = pq.read_table(path)
-    engine.write_features(flights, view, [within], "alone")
-    assert flights.fingerprints(path) == {path.name: "alone"}
+    mark = flights.fingerprint(path)
+    engine.write_features(flights, view, [within])
     assert of_range.num_rows > 50
     assert pq.read_table(path).equals(of_range)
+    assert flights.fingerprint(path) == mark

@@ -39,7 +39,7 @@ def spec(platform: Platform) -> ModelSpec:
         engine.write_source(platform.lake, source)
     engine.write_rows(platform.lake, found.rows, "mark")
     for view in found.features.views:
-        engine.write_features(platform.lake, view, engine.days_of(view), "mark")
+        engine.write_features(platform.lake, view, engine.days_of(view))
     platform.features.apply((found.features,))
     return found
 
@@ -141,8 +141,8 @@ def test_predictions_are_kept_by_day_and_name_their_version(
     platform: Platform, predicted: Any, version: ModelVersion
 ) -> None:
     folder = platform.lake.folder(PREDICTIONS)
-    marks = {"2024-01-03.parquet": version.version, "2024-01-04.parquet": version.version}
-    assert platform.lake.fingerprints(folder) == marks
+    marks = dict.fromkeys([day(3), day(4)], version.version)
+    assert platform.lake.day_fingerprints(PREDICTIONS) == marks
     assert read(platform, folder)["order_id"].tolist() == ["o5", "o6", "o7", "o8"]
     assert set(read(platform, folder)["model_version"]) == {version.version}
 

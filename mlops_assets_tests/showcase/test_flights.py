@@ -6,12 +6,17 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import duckdb
+import numpy as np
 import pytest
 
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import SourceError
 from mlops_assets.showcase.flights import source
-from mlops_assets.showcase.flights.features import FLIGHT_FEATURES, flights_in_utc
+from mlops_assets.showcase.flights.features import (
+    FLIGHT_FEATURES,
+    departure_time,
+    flights_in_utc,
+)
 from mlops_assets.showcase.flights.specs import FLIGHT_DELAY, SCHEDULED_FLIGHTS, gradient_boosting
 from mlops_assets.stores.lake import Lake
 from mlops_assets.tables import FeatureView
@@ -44,6 +49,17 @@ def flights(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
         path = lake.file("rows/scheduled_flights")
         connection.execute(f"CREATE VIEW rows AS FROM read_parquet('{path}')")
         yield connection
+
+
+def test_the_scheduled_departure_is_told_as_hour_minute_and_weekday() -> None:
+    given = {"scheduled_departure_minute": [605], "scheduled_weekday": [3], "distance": [750.0]}
+    computed = departure_time({name: np.array(values) for name, values in given.items()})
+    assert {name: values.tolist() for name, values in computed.items()} == {
+        "departure_hour": [10],
+        "departure_minute_of_day": [605],
+        "departure_weekday": [3],
+        "flight_distance": [750.0],
+    }
 
 
 def one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple:
@@ -133,7 +149,7 @@ def test_a_row_is_predicted_two_hours_before_departure(
 @pytest.mark.parametrize("view", FLIGHT_FEATURES.views, ids=lambda view: view.name)
 def test_no_feature_is_created_before_its_event(view: FeatureView, lake: Lake) -> None:
     days = [dt.date(2013, 12, 8) + dt.timedelta(days=i) for i in range(5)]
-    assert min(engine.write_features(lake, view, days, "").values()) > 0
+    assert min(engine.write_features(lake, view, days).values()) > 0
     found = lake.read(
         "SELECT count(*) FILTER (created_timestamp < event_timestamp) AS early FROM t",
         t=lake.folder(engine.features(view)),
@@ -143,7 +159,7 @@ def test_no_feature_is_created_before_its_event(view: FeatureView, lake: Lake) -
 
 @pytest.mark.parametrize("view", FLIGHT_FEATURES.views, ids=lambda view: view.name)
 def test_features_have_one_row_per_key_and_time(view: FeatureView, lake: Lake) -> None:
-    engine.write_features(lake, view, [dt.date(2013, 12, 8)], "")
+    engine.write_features(lake, view, [dt.date(2013, 12, 8)])
     keys = ", ".join([*(entity.name for entity in view.entities), "event_timestamp"])
     path = lake.day_file(engine.features(view), dt.date(2013, 12, 8))
     found = lake.read(f"SELECT count(*) AS all, count(DISTINCT ({keys})) AS keys FROM t", t=path)
@@ -154,7 +170,7 @@ def test_the_last_delay_of_an_aircraft_is_that_of_its_last_landing(
     lake: Lake, flights: duckdb.DuckDBPyConnection
 ) -> None:
     view = next(view for view in FLIGHT_FEATURES.views if view.name == "aircraft_history")
-    engine.write_features(lake, view, [dt.date(2013, 12, 8)], "")
+    engine.write_features(lake, view, [dt.date(2013, 12, 8)])
     path = lake.day_file(engine.features(view), dt.date(2013, 12, 8))
     wrong = one(
         flights,

@@ -11,7 +11,7 @@ from mlops_assets.engines import duckdb as engine
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
 from mlops_assets.stores.feature_store import FeatureStore, service_digest
-from mlops_assets.tables import FeatureService, FeatureView
+from mlops_assets.tables import Arrays, FeatureService, FeatureView
 from mlops_assets_tests.shop_world import BASKET, SALES_CSV, recent_sales, sales, service
 
 
@@ -27,7 +27,7 @@ def view(platform: Platform) -> FeatureView:
     path.write_text(SALES_CSV)
     found = recent_sales(sales(path))
     engine.write_source(platform.lake, found.sources[0])
-    engine.write_features(platform.lake, found, engine.days_of(found), "mark")
+    engine.write_features(platform.lake, found, engine.days_of(found))
     return found
 
 
@@ -125,8 +125,8 @@ def test_all_that_is_declared_is_in_the_registry(
     assert (declared.join_keys, declared.ttl) == (["shop", "item"], dt.timedelta(days=2))
 
 
-def other(frame: Any) -> Any:
-    return pd.DataFrame({"size_doubled": frame["size"] * 3.0})
+def other(given: Arrays) -> Arrays:
+    return {"size_doubled": given["size"] * 3.0}
 
 
 def digest(of: FeatureService, sql: str = "SELECT 1") -> str:
@@ -138,8 +138,10 @@ def test_the_digest_of_a_service_changes_with_its_meaning(
 ) -> None:
     longer = service(view.model_copy(update={"ttl": dt.timedelta(days=3)}))
     tripled = service(view, request=(BASKET.model_copy(update={"compute": other}),))
-    digests = {digest(one) for one in (all_features, some, longer, tripled)}
-    assert len({*digests, digest(all_features, "SELECT 2")}) == 5
+    whole = BASKET.inputs[0].model_copy(update={"nullable": False})
+    no_nulls = service(view, request=(BASKET.model_copy(update={"inputs": (whole,)}),))
+    digests = {digest(one) for one in (all_features, some, longer, tripled, no_nulls)}
+    assert len({*digests, digest(all_features, "SELECT 2")}) == 6
 
 
 def test_the_digest_of_a_service_does_not_change_with_words(all_features: FeatureService) -> None:

@@ -6,18 +6,24 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mlops_assets.errors import SourceError
+from mlops_assets.errors import DataError, SourceError
 from mlops_assets.stores.lake import Lake, quoted, text, view, write_json
 
 NUMBERS = "SELECT * FROM range(3) t(n)"
 BROKEN = "SELECT error('in the middle') FROM range(3)"
 FIRST, SECOND, THIRD = (dt.date(2024, 1, number) for number in (1, 2, 3))
+Hours = Sequence[int | None]
 
 
 @pytest.fixture
@@ -30,16 +36,24 @@ def write(lake: Lake, query: str, table: str = "a/b", **notes: str) -> int:
         return lake.write(connection, query, lake.file(table), notes)
 
 
-def write_days(lake: Lake, hours: list[int], days: list[dt.date], **notes: str) -> dict:
+def at(hours: Hours) -> pa.Table:
+    """Rows at hours after the first midnight of 2024."""
+    start = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    times = [None if hour is None else start + dt.timedelta(hours=hour) for hour in hours]
+    kind = pa.timestamp("us", tz="UTC")
+    return pa.table({"hour": pa.array(hours, pa.int64()), "event_timestamp": pa.array(times, kind)})
+
+
+def write_days(lake: Lake, hours: Hours, days: list[dt.date], **notes: str) -> dict:
     """Write rows at hours after the first midnight of 2024, as the table `days`."""
-    with lake.connect() as connection:
-        rows = pa.table({"hour": pa.array(hours, pa.int64())})
-        connection.register("hours", rows)
-        connection.execute(
-            "CREATE TABLE computed AS SELECT hour, "
-            "TIMESTAMPTZ '2024-01-01' + to_hours(hour) AS event_timestamp FROM hours"
-        )
-        return lake.write_days(connection, "computed", "days", days, notes)
+    return lake.write_days(at(hours), "days", days, dict.fromkeys(days, notes))
+
+
+def add(lake: Lake, day: dt.date, hour: int, name: str = "1") -> Path:
+    """Add a row to a day of the table `days`, as the feature store does."""
+    path = lake.folder("days") / f"{day}.added-{name}.parquet"
+    pq.write_table(at([hour]), path)
+    return path
 
 
 def column(lake: Lake, path: Path, name: str) -> list:
@@ -96,6 +110,20 @@ def test_an_arrow_table_is_read_as_it_was_written(lake: Lake) -> None:
     assert lake.read("SELECT * FROM t", t=lake.file("arrow")).equals(table)
 
 
+@pytest.mark.parametrize("writer", ["one file", "daily files"])
+def test_a_filter_finds_the_rows_whose_value_is_not_a_number(writer: str, lake: Lake) -> None:
+    # Parquet's least and greatest value leave NaN out, and DuckDB believes them.
+    rows = at([0, 1, 2]).append_column("n", pa.array([1.0, float("nan"), 1.0]))
+    if writer == "one file":
+        lake.write_arrow(rows, lake.file("t"))
+    else:
+        lake.write_days(rows, "t", [FIRST])
+    path = lake.file("t") if writer == "one file" else lake.folder("t")
+    for rule, hours in {"isnan(n)": [1], "n > 1": [1], "n = 1": [0, 2], "hour < 1": [0]}.items():
+        found = lake.read(f"SELECT hour FROM t WHERE {rule} ORDER BY 1", t=path)
+        assert found["hour"].to_pylist() == hours
+
+
 def test_times_are_read_in_utc(lake: Lake) -> None:
     write(lake, "SELECT TIMESTAMPTZ '2024-07-01 12:00:00+02' AS n")
     found = lake.read("SELECT n::VARCHAR AS n FROM t", t=lake.file("a/b"))
@@ -107,19 +135,25 @@ def test_a_connection_takes_as_many_threads_as_it_is_told(lake: Lake) -> None:
         assert connection.execute("SELECT current_setting('threads')").fetchone() == (1,)
 
 
-def test_a_fingerprint_is_kept_in_the_file(lake: Lake) -> None:
-    write(lake, NUMBERS, fingerprint="it's one")
-    assert lake.fingerprints(lake.file("a/b")) == {"b.parquet": "it's one"}
+def test_notes_are_kept_in_the_file(lake: Lake) -> None:
+    write(lake, NUMBERS, fingerprint="it's one", made_by="us")
+    assert lake.fingerprint(lake.file("a/b")) == "it's one"
+    assert lake.notes(lake.file("a/b")) == {"fingerprint": "it's one", "made_by": "us"}
 
 
 def test_a_table_without_fingerprint_has_none(lake: Lake) -> None:
     write(lake, NUMBERS)
-    assert lake.fingerprints(lake.file("a/b")) == {}
+    assert lake.fingerprint(lake.file("a/b")) is None
 
 
-def test_a_table_that_is_not_there_has_no_fingerprint(lake: Lake) -> None:
-    lake.folder("empty").mkdir(parents=True)
-    assert lake.fingerprints(lake.file("a/b")) == lake.fingerprints(lake.folder("empty")) == {}
+@pytest.mark.parametrize("content", [None, b"", b"PAR1", b"no parquet at all"])
+def test_a_file_that_is_no_table_has_no_notes(content: bytes | None, lake: Lake) -> None:
+    path = lake.file("a")
+    path.parent.mkdir()
+    if content is not None:
+        path.write_bytes(content)
+    assert lake.notes(path) == {}
+    assert lake.fingerprint(path) is None
 
 
 def test_every_row_goes_into_the_file_of_its_day_in_utc(lake: Lake) -> None:
@@ -129,10 +163,10 @@ def test_every_row_goes_into_the_file_of_its_day_in_utc(lake: Lake) -> None:
     assert lake.read("SELECT * FROM t", t=lake.folder("days")).num_rows == 3
 
 
-def test_daily_files_hold_the_columns_of_the_relation_and_no_more(lake: Lake) -> None:
+def test_daily_files_hold_the_columns_of_the_rows_and_no_more(lake: Lake) -> None:
     write_days(lake, [0], [FIRST])
     found = lake.read("SELECT * FROM t", t=lake.folder("days"))
-    assert found.column_names == ["hour", "event_timestamp"]
+    assert found.schema == at([]).schema
 
 
 def test_a_day_without_rows_gets_an_empty_file(lake: Lake) -> None:
@@ -145,20 +179,95 @@ def test_exactly_the_given_days_are_replaced(lake: Lake) -> None:
     write_days(lake, [0, 24, 48], [FIRST, SECOND, THIRD], fingerprint="old")
     write_days(lake, [25], [SECOND, THIRD], fingerprint="new")
     assert column(lake, lake.folder("days"), "hour") == [0, 25]
-    assert lake.fingerprints(lake.folder("days")) == {
-        "2024-01-01.parquet": "old",
-        "2024-01-02.parquet": "new",
-        "2024-01-03.parquet": "new",
-    }
+    assert lake.day_fingerprints("days") == {FIRST: "old", SECOND: "new", THIRD: "new"}
 
 
-def test_days_that_fail_leave_the_old_ones_and_no_scratch(lake: Lake) -> None:
+@given(
+    st.lists(st.none() | st.integers(-24, 71), max_size=6),
+    st.sets(st.sampled_from([FIRST, SECOND])).map(sorted),
+)
+def test_rows_of_other_days_and_of_no_time_are_refused_and_nothing_is_written(
+    hours: Hours, days: list[dt.date]
+) -> None:
+    of_row = [None if hour is None else FIRST + dt.timedelta(days=hour // 24) for hour in hours]
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder))
+        if set(of_row) <= set(days):
+            assert write_days(lake, hours, days) == {day: of_row.count(day) for day in days}
+            for day in days:
+                kept = pq.read_table(lake.day_file("days", day))["hour"].to_pylist()
+                assert kept == [h for h, d in zip(hours, of_row, strict=True) if d == day]
+        else:
+            with pytest.raises(DataError, match="are not of the"):
+                write_days(lake, hours, days)
+            assert files(lake.root) == []
+
+
+def test_each_day_has_its_own_notes(lake: Lake) -> None:
+    notes = {FIRST: {"fingerprint": "one"}, SECOND: {"fingerprint": "two"}}
+    lake.write_days(at([0, 24]), "days", [FIRST, SECOND, THIRD], notes)
+    assert lake.day_fingerprints("days") == {FIRST: "one", SECOND: "two", THIRD: None}
+
+
+def test_what_was_added_to_a_day_goes_when_the_day_is_replaced_and_only_then(lake: Lake) -> None:
+    write_days(lake, [0, 24], [FIRST, SECOND])
+    for day, hour in [(FIRST, 1), (SECOND, 25), (SECOND, 26)]:
+        add(lake, day, hour, name=f"{hour}")
+    write_days(lake, [24], [SECOND])
+    assert column(lake, lake.folder("days"), "hour") == [0, 1, 24]
+    assert files(lake.folder("days")) == [
+        "2024-01-01.added-1.parquet",
+        "2024-01-01.parquet",
+        "2024-01-02.parquet",
+    ]
+
+
+def test_a_crash_between_two_files_leaves_no_day_that_looks_new_and_is_not(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_days(lake, [0], [FIRST], fingerprint="old")
+    added = add(lake, FIRST, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", crash)
+        with pytest.raises(KeyboardInterrupt):
+            write_days(lake, [0, 1], [FIRST], fingerprint="new")
+    assert added.exists()
+    assert lake.day_fingerprints("days") == {FIRST: "old"}
+
+
+def crash(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_days_of_a_table_have_their_files_in_order(lake: Lake) -> None:
+    write_days(lake, [0, 24], [SECOND, FIRST])
+    added = add(lake, FIRST, 1)
+    found = lake.days("days")
+    assert list(found) == [FIRST, SECOND]
+    assert found[FIRST].paths == (added, lake.day_file("days", FIRST))
+    assert lake.days("nothing") == {}
+
+
+def test_the_mark_of_a_day_changes_with_its_files_and_no_others(lake: Lake) -> None:
+    def marks() -> dict[dt.date, str]:
+        return {day: found.mark for day, found in lake.days("days").items()}
+
+    write_days(lake, [0, 24], [FIRST, SECOND])
+    first = marks()
+    add(lake, FIRST, 1)
+    second = marks()
+    write_days(lake, [24, 25], [SECOND])
+    third = marks()
+    assert first == {**first, SECOND: second[SECOND]} != second
+    assert third == {**third, FIRST: second[FIRST]} != second
+    assert marks() == third
+
+
+def test_a_file_of_no_day_among_the_days_is_named(lake: Lake) -> None:
     write_days(lake, [0], [FIRST])
-    relation = f"(SELECT TIMESTAMPTZ '2024-01-01' AS event_timestamp, e FROM ({BROKEN}) t(e))"
-    with lake.connect() as connection, pytest.raises(duckdb.Error, match="in the middle"):
-        lake.write_days(connection, relation, "days", [FIRST])
-    assert files(lake.root) == ["days/2024-01-01.parquet"]
-    assert column(lake, lake.folder("days"), "hour") == [0]
+    (lake.folder("days") / "rows.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match=r"rows\.parquet lies among the daily files"):
+        lake.days("days")
 
 
 def test_many_days_in_no_order_lose_no_row(lake: Lake) -> None:
@@ -188,17 +297,20 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 ENDLESS = """
-import sys, pathlib
+import datetime as dt, pathlib, sys
+import pyarrow as pa
 from mlops_assets.stores.lake import Lake
 
 lake = Lake(pathlib.Path(sys.argv[1]))
-query = "SELECT TIMESTAMPTZ '2024-01-01' AS event_timestamp, n FROM range(1000000000000) t(n)"
-with lake.connect(threads=1) as connection:
-    if sys.argv[2] == "one file":
+if sys.argv[2] == "one file":
+    with lake.connect(threads=1) as connection:
+        query = "SELECT n FROM range(1000000000000) t(n)"
         lake.write(connection, query, lake.file("one"))
-    else:
-        connection.execute(f"CREATE VIEW computed AS {query}")
-        lake.write_days(connection, "computed", "days", [])
+else:
+    days = [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(700_000)]
+    kind = pa.timestamp("us", tz="UTC")
+    rows = pa.table({"hour": [5], "event_timestamp": pa.array([dt.datetime(2024, 1, 1)], kind)})
+    lake.write_days(rows, "days", days)
 """
 
 

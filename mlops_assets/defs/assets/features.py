@@ -15,11 +15,7 @@ from mlops_assets.tables import EntityRows, FeatureService, FeatureView
 
 def raw_marks(platform: Platform, table: FeatureView | EntityRows) -> dict[str, str]:
     """Fingerprints of the raw tables under a table, by source."""
-    lake = platform.lake
-    return {
-        source.name: next(iter(lake.fingerprints(lake.file(engine.raw(source))).values()), "")
-        for source in table.sources
-    }
+    return {s.name: engine.needed_mark(platform.lake, s).whole for s in table.sources}
 
 
 def feature_asset(view: FeatureView) -> dg.AssetsDefinition:
@@ -39,8 +35,7 @@ def feature_asset(view: FeatureView) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> dg.MaterializeResult:
         days = partitions.chosen(context)
-        mark = engine.features_fingerprint(view, raw_marks(platform, view))
-        counts = engine.write_features(platform.lake, view, days, mark)
+        counts = engine.write_features(platform.lake, view, days)
         for day, count in counts.items():
             context.add_asset_metadata(
                 {"dagster/partition_row_count": count}, partition_key=day.isoformat()
@@ -51,7 +46,7 @@ def feature_asset(view: FeatureView) -> dg.AssetsDefinition:
                 "days_computed": len(days),
                 "empty_days": sum(count == 0 for count in counts.values()),
                 "dagster/uri": str(platform.lake.folder(engine.features(view))),
-                "fingerprint": mark,
+                "fingerprint": engine.features_fingerprint(view, raw_marks(platform, view)),
             },
         )
 

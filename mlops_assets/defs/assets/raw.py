@@ -21,11 +21,11 @@ def raw_asset(source: Source) -> dg.AssetsDefinition:
     def table(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         count, mark = engine.write_source(platform.lake, source)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(mark),
+            data_version=dg.DataVersion(mark.whole),
             metadata={
                 "dagster/row_count": count,
                 "dagster/uri": str(platform.lake.file(engine.raw(source))),
-                "fingerprint": mark,
+                "fingerprint": mark.whole,
             },
         )
 

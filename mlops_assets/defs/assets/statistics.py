@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.defs import keys, metadata, partitions
-from mlops_assets.defs.assets.features import raw_marks
-from mlops_assets.engines import duckdb as engine
+from mlops_assets.defs import keys, metadata
 from mlops_assets.engines import feature_statistics as statistics
 from mlops_assets.platform import Platform
 from mlops_assets.tables import EVENT_TIME, FeatureView
@@ -21,46 +19,26 @@ PLOTTED = ("mean", "null_share")
 
 
 def statistics_asset(view: FeatureView) -> dg.AssetsDefinition:
-    """Build the daily-partitioned asset of a view's statistics; a range of days is one run."""
+    """Build the asset of a view's statistics: all days, of which the changed ones are computed."""
 
-    # Named apart from its key, `statistics__...`: Dagster takes the partitions of a run from the
-    # last step by name (`construct_run_with_snapshots`). Were that a partitioned one, a run over a
-    # year would plan 366 partitions of each asset and check that has none, 8,000 events in all.
-    @dg.multi_asset(
-        name=f"feature_statistics__{view.name}",
-        specs=[
-            dg.AssetSpec(
-                keys.statistics(view),
-                deps=[keys.features(view)],
-                group_name="features",
-                kinds={"duckdb", "parquet"},
-                description=f"Count, nulls, mean, spread, quantiles and range of {view.name} by "
-                "day.",
-            )
-        ],
-        partitions_def=partitions.days(view.calendar),
-        backfill_policy=dg.BackfillPolicy.single_run(),
+    @dg.asset(
+        key=keys.statistics(view),
+        deps=[keys.features(view)],
+        group_name="features",
+        kinds={"duckdb", "parquet"},
+        description=f"Count, nulls, mean, spread, quantiles and range of {view.name} by day.",
     )
-    def table(
-        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
-    ) -> dg.MaterializeResult:
-        days = partitions.chosen(context)
-        mark = statistics.statistics_fingerprint(
-            view, engine.features_fingerprint(view, raw_marks(platform, view))
-        )
-        found = statistics.write_statistics(platform.lake, view, days, mark)
+    def table(platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+        found, computed = statistics.write_statistics(platform.lake, view)
         newest = found.slice(found.num_rows - len(view.features))
-        # Of the newest day only: a run over a year would write 7,000 numbers into the event log.
-        context.add_asset_metadata(
-            {"newest_day": metadata.table(_rows(newest)), **_plots(newest)},
-            partition_key=days[-1].isoformat(),
-        )
         return dg.MaterializeResult(
             metadata={
-                "rows_computed": found.num_rows,
-                "days_computed": len(days),
-                "dagster/uri": str(platform.lake.folder(statistics.table(view))),
-                "fingerprint": mark,
+                "dagster/row_count": found.num_rows,
+                "dagster/uri": str(platform.lake.file(statistics.table(view))),
+                "days_computed": len(computed),
+                # Of the newest day only: all days are in the table.
+                "newest_day": metadata.table(_rows(newest)),
+                **_plots(newest),
             },
         )
 

@@ -9,7 +9,15 @@ import datetime as dt
 from typing import Any
 
 from mlops_assets.showcase.flights.source import AIRPORTS, CALENDAR, FLIGHTS, PLANES, WEATHER
-from mlops_assets.tables import Column, Entity, FeatureService, FeatureView, RequestFeatures, Tables
+from mlops_assets.tables import (
+    Arrays,
+    Column,
+    Entity,
+    FeatureService,
+    FeatureView,
+    RequestFeatures,
+    Tables,
+)
 
 ATLANTIC_TIME = -240
 """Minutes to UTC of the destinations that the airports table lacks: Puerto Rico, Virgin Islands."""
@@ -186,19 +194,15 @@ def hourly_weather(tables: Tables) -> Any:
     )
 
 
-def departure_time(frame: Any) -> Any:
-    """Hour and weekday of the scheduled departure, the block time and the distance."""
-    import pandas as pd
-
-    minute = frame["scheduled_departure_minute"]
-    return pd.DataFrame(
-        {
-            "departure_hour": (minute // 60).astype("float64"),
-            "departure_minute_of_day": minute.astype("float64"),
-            "departure_weekday": frame["scheduled_weekday"].astype("float64"),
-            "flight_distance": frame["distance"].astype("float64"),
-        }
-    )
+def departure_time(given: Arrays) -> Arrays:
+    """Hour and weekday of the scheduled departure, and the distance."""
+    minute = given["scheduled_departure_minute"]
+    return {
+        "departure_hour": minute // 60,
+        "departure_minute_of_day": minute,
+        "departure_weekday": given["scheduled_weekday"],
+        "flight_distance": given["distance"],
+    }
 
 
 def _number(
