@@ -8,7 +8,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -35,6 +36,9 @@ app = typer.Typer(
 
 features = typer.Typer(no_args_is_help=True, help="Look at features: what there is, and values.")
 app.add_typer(features, name="features")
+
+gates = typer.Typer(no_args_is_help=True, help="Look at gates: how often they decide, and when.")
+app.add_typer(gates, name="gates")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -207,6 +211,89 @@ def get(
         times = answer.event_times[0]
         rows = list(zip(answer.names, answer.values[0], statuses, times, strict=True))
     show.console().print(show.values(found.name, row, at or "online", rows))
+
+
+@gates.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="Model whose policy it is; else the first.")] = "",
+    n: Annotated[
+        int | None, typer.Option("--n", help="Rows of the holdout; else several sizes.")
+    ] = None,
+    base_rate: Annotated[float, typer.Option(help="Share of rows whose label is 1.")] = 0.25,
+    as_json: Json = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw it over n into this .png or .svg file too.")
+    ] = None,
+) -> None:
+    """Show how often a gate policy passes, fails and abstains, and how much holdout it takes."""
+    from dataclasses import asdict
+    from functools import cache
+
+    from mlops_assets import console as show
+    from mlops_assets.core import operating, operating_plot
+    from mlops_assets.definitions import SPECS
+
+    form = _form(plot) if plot else None
+    spec = _named(model or SPECS[0].name, SPECS)
+    world = operating.World(spec.gates, base_rate, spec.confidence)
+    marks = _last_holdout(spec.name) if n is None else [n]
+    sizes = operating.sizes_shown(world, (*operating.SIZES, *marks)) if n is None else (n,)
+    cells_at = cache(lambda rows: operating.cells_at(world, rows))
+    console = show.console()
+    with console.status(f"simulating {world.runs} holdouts per model and size"):
+        cells = [cell for rows in sizes for cell in cells_at(rows)]
+        needed = operating.holdout_sizes(world, cells) if n is None else ()
+        if plot and form:
+            marks = [rows for rows in marks if rows in sizes]
+            drawn = [c for rows in operating.sizes_plotted(world, *marks) for c in cells_at(rows)]
+            mark = marks[0] if marks else None
+            plot.write_bytes(operating_plot.operating_chart(world, drawn, mark=mark, form=form))
+    if as_json:
+        document = {
+            "model": spec.name,
+            "policy": spec.gates.model_dump(),
+            "base_rate": base_rate,
+            "confidence": spec.confidence,
+            "runs": world.runs,
+            "seed": world.seed,
+            "cells": [cell.as_dict() for cell in cells],
+            "holdout_sizes": [asdict(size) for size in needed],
+        }
+        typer.echo(json.dumps(document, indent=1))
+        return
+    console.print(show.operating(world, cells))
+    if needed:
+        console.print(show.needed(needed))
+    console.print(show.operating_note(world))
+    if plot:
+        console.print(f"The picture is in {plot}.", markup=False)
+
+
+def _form(plot: Path) -> Literal["png", "svg"]:
+    """The kind of picture that the file's name asks for."""
+    if plot.parent.is_dir():
+        if plot.suffix == ".png":
+            return "png"
+        if plot.suffix == ".svg":
+            return "svg"
+    raise DeclarationError(
+        f"the file {str(plot)!r} for the picture",
+        expected="a name that ends in .png or .svg, in a folder that exists",
+        do="name it like gates.png, or make the folder",
+    )
+
+
+def _last_holdout(model: str) -> list[int]:
+    """Rows on which the newest version was judged; nothing if there is no version yet."""
+    from mlops_assets.platform import Platform
+    from mlops_assets.settings import Settings
+
+    settings = Settings()
+    if not (settings.tracking_uri or (settings.mlflow / "mlflow.db").exists()):
+        return []  # looking would make the database
+    versions = Platform(settings).registry.versions(model)
+    judged = [max(verdict.n for verdict in v.verdicts) for v in versions if v.verdicts]
+    return [rows for rows in judged[:1] if rows]
 
 
 def _view(name: str, specs: Sequence["ModelSpec"]) -> "FeatureView":

@@ -5,14 +5,16 @@ Rendering with rich; nothing is decided or fetched here.
 
 import datetime as dt
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from mlops_assets.core.verdict import Verdict
+from mlops_assets.core.estimate import Estimate
+from mlops_assets.core.operating import Cell, HoldoutSize, World, model_name, wilson
+from mlops_assets.core.verdict import Outcome, Verdict
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.tables import FeatureView
 
@@ -24,6 +26,8 @@ MARKS = {
     "failed": "[red]failed[/]",
     "inconclusive": "[yellow]inconclusive[/]",
 }
+
+OUTCOMES: tuple[Outcome, ...] = ("passed", "inconclusive", "failed")
 
 CHECK_FAILED = "DagsterAssetCheckFailedError"
 """In the error of a step that ends because of a check, which has said why itself."""
@@ -153,6 +157,70 @@ def values(
         shown = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
         table.add_row(feature, shown, status, f"{time_:%Y-%m-%d %H:%M %Z}" if time_ else "-")
     return table
+
+
+def operating(world: World, cells: Sequence[Cell]) -> Table:
+    """How often each gate decides: a column per size, or the intervals too if there is but one."""
+    sizes = sorted({cell.n for cell in cells})
+    one = len(sizes) == 1
+    at = f"at {sizes[0]:,} rows" if one else "by rows"
+    table = _table(f"simulated holdouts {at}, base rate {world.base_rate:g}, shares in %")
+    table.add_column("gate, model", no_wrap=True)
+    for name in OUTCOMES if one else [f"{n:,}\npass abst fail" for n in sizes]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for gate in dict.fromkeys(cell.gate for cell in cells):
+        table.add_row(f"[bold]{gate}[/]")
+        ours = sorted((c for c in cells if c.gate == gate), key=lambda cell: (cell.off, cell.n))
+        for off in dict.fromkeys(cell.off for cell in ours):
+            row = [cell for cell in ours if cell.off == off]
+            if one:
+                shown = [_percent(row[0].share(outcome)) for outcome in OUTCOMES]
+            else:
+                shown = ["".join(f"{whole_percent(c, o):>5}" for o in OUTCOMES)[1:] for c in row]
+            table.add_row(f"  {model_name(gate, off)}", *shown)
+    return table
+
+
+def whole_percent(cell: Cell, outcome: Outcome) -> str:
+    """A share in whole percent; 0 and 100 only where it is exactly that."""
+    share = 100 * cell.share(outcome).value
+    return "<1" if 0 < share < 1 else ">99" if 99 < share < 100 else f"{share:.0f}"
+
+
+def needed(sizes: Iterable[HoldoutSize]) -> Table:
+    """How much holdout it takes until the gates decide."""
+    table = _table("how much holdout it takes")
+    for name in ("gate", "says", "of a model", "this often"):
+        table.add_column(name, no_wrap=True)
+    for name in ("rows", "seen there, in %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for size in sizes:
+        table.add_row(
+            size.gate,
+            MARKS[size.outcome],
+            model_name(size.gate, size.off),
+            f"{size.target:.0%}",
+            size.reason if size.n is None else f"{size.n:,}",
+            _percent(size.seen) if size.seen else "-",
+        )
+    return table
+
+
+def operating_note(world: World) -> str:
+    """What was simulated, and how sure the shares are."""
+    a, b = world.beta
+    middle, end = (wilson(hits, world.runs) for hits in (world.runs // 2, 0))
+    return (
+        f"{world.runs} holdouts per model and size: a share is right to within "
+        f"{50 * (middle.high - middle.low):.1f} points (95%), of 0 and 100 to within "
+        f"{100 * end.high:.1f}. "
+        f"True probabilities are Beta({a:g}, {b:g}), and every score is off to the same side. "
+        f"Coverage is stated as {world.confidence:g}, on as many conformalization as holdout rows."
+    )
+
+
+def _percent(share: Estimate) -> str:
+    return f"{100 * share.value:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
 
 
 def _summary(verdicts: tuple[Verdict, ...]) -> str:

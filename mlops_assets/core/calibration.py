@@ -1,16 +1,21 @@
 """How far probabilities are from what they say: reliability bins and the numbers made of them.
 
-Labels are binary; a multiclass or regression caller brings its own labels and scores. Only
-estimates and their intervals belong here; whether a number is good enough is decided in `gates`,
-and pictures are drawn in `plots`.
+Labels are binary; a multiclass or regression caller brings its own labels and scores. Only binned
+estimates and their intervals belong here: scores of single rows are in `proper_scores`, the error
+without bins in `smooth_ece`. Whether a number is good enough is decided in `gates`, and pictures
+are drawn in `plots`.
+
+Rows may have weights. Equal ones change nothing. With others, a mean is a weighted mean and a
+number of rows is Kish's effective number, (sum w)^2 / sum w^2: the intervals are wider, and never
+narrower than those of equal weights for as many rows.
 """
 
 from dataclasses import astuple, dataclass
-from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mlops_assets.core.binning import Strategy, bin_sums
 from mlops_assets.core.estimate import Estimate
 from mlops_assets.core.intervals import (
     Flags,
@@ -18,12 +23,11 @@ from mlops_assets.core.intervals import (
     clopper_pearson,
     ece_lower_bound,
     ece_upper_bound,
+    effective_rows,
     folded_cumulants,
-    mean_estimate,
+    pooled_ece_bounds,
 )
 from mlops_assets.errors import GateError
-
-Strategy = Literal["mass", "width"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,9 @@ class Bin:
     """One reliability bin: rows whose scores lie in [lower, upper], both taken by some row.
 
     `deviation` is observed share minus mean probability; `low` and `high` bound the true deviation
-    of all bins at once. `standard_error` is that of the deviation.
+    of all bins at once. `standard_error` is that of the deviation. `share` is the bin's part of all
+    weight, `effective_n` the rows that its interval counts; without weights these are n / all rows
+    and n. `group` tells the tables apart that were pooled into one (see `multiclass`).
     """
 
     lower: float
@@ -43,6 +49,9 @@ class Bin:
     low: float
     high: float
     standard_error: float
+    share: float
+    effective_n: float
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +59,13 @@ class ReliabilityBins:
     """Reliability bins in order of score, and how they were asked for.
 
     `n_bins` is the number wanted; there are fewer `bins` when rows or distinct scores are few.
+    `n` counts the rows in all bins, `effective_n` those that an estimate rests on: fewer when rows
+    have weights, or when each row stands in several pooled tables.
     """
 
     bins: tuple[Bin, ...]
     n: int
+    effective_n: int
     n_bins: int
     min_rows: int
     strategy: Strategy
@@ -134,10 +146,61 @@ def validate_labels(labels: ArrayLike) -> Flags:
     return flags
 
 
+def validate_weights(weights: ArrayLike | None, n: int) -> Floats | None:
+    """Check the weights of `n` rows; only their ratios count, so the largest becomes 1.
+
+    Returns:
+        Shape (n,), or None if all weights are equal, which is the same as no weights.
+
+    Raises:
+        GateError: not one number per row, or numbers that are negative, infinite, NaN or all zero.
+
+    >>> validate_weights([2, 0, 4], 3).tolist(), validate_weights([3, 3], 2)
+    ([0.5, 0.0, 1.0], None)
+    """
+    if weights is None:
+        return None
+    w = np.asarray(weights)
+    if w.shape != (n,) or w.dtype.kind not in "biuf":
+        raise GateError(
+            f"weights of shape {w.shape} and type {w.dtype} for {n} rows",
+            expected="one number per row",
+            do="give the weights of exactly the rows that are judged",
+        )
+    low, high = float(w.min()), float(w.max())
+    if not (low >= 0.0 and 0.0 < high < np.inf):  # false for NaN too
+        raise GateError(
+            f"weights range from {low} to {high}",
+            expected="finite numbers of at least 0, not all 0",
+            do="look for rows whose weight was divided by 0 or is missing",
+        )
+    return None if low == high else w.astype(np.float64) / high
+
+
+def validate_weighted(
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None
+) -> tuple[Flags, Floats, Floats | None]:
+    """Check labels, probabilities and weights; rows of weight 0 are left out.
+
+    Returns:
+        Labels, probabilities and weights of the rows that count, weights as `validate_weights`.
+
+    Raises:
+        GateError: see `validate_scores` and `validate_weights`; both classes need some weight.
+    """
+    flags, scores = validate_scores(labels, probabilities)
+    w = validate_weights(weights, flags.size)
+    if w is None or w.all():
+        return flags, scores, w
+    kept = w > 0
+    return validate_labels(flags[kept]), scores[kept], validate_weights(w[kept], int(kept.sum()))
+
+
 def reliability_bins(
     labels: ArrayLike,
     probabilities: ArrayLike,
     *,
+    weights: ArrayLike | None = None,
     n_bins: int = 15,
     strategy: Strategy = "mass",
     min_rows: int = 100,
@@ -151,16 +214,20 @@ def reliability_bins(
     The deviation intervals are Clopper-Pearson at level ** (1 / bins) (Sidak), so they hold for
     all bins at once; sums of unequal Bernoulli trials only make them safer (Hoeffding 1956).
 
+    With weights, "mass" bins hold about equal weight, and `min_rows` as well as the intervals
+    count effective rows (Korn and Graubard 1998), which is on the safe side.
+
     Args:
         labels: shape (n,), 0/1 or bool.
         probabilities: shape (n,), the probability of class 1.
+        weights: shape (n,), at least 0; None means that all rows count alike.
         n_bins: how many bins are wanted.
         strategy: "mass" or "width".
         min_rows: least rows of a bin (unless there is only one bin).
         level: joint level of the deviation intervals.
 
     Raises:
-        GateError: the scores cannot be judged (see `validate_scores`), or an argument is no good.
+        GateError: the scores cannot be judged (see `validate_weighted`), or an argument is no good.
 
     >>> table = reliability_bins([0, 1, 0, 1], [0.25, 0.25, 0.75, 0.75], n_bins=2, min_rows=1)
     >>> [(row.n, row.mean_probability, row.observed, row.deviation) for row in table.bins]
@@ -172,34 +239,39 @@ def reliability_bins(
             expected='n_bins and min_rows at least 1, strategy "mass" or "width", level in (0, 1)',
             do="correct the calibration policy of the spec",
         )
-    flags, unsorted = validate_scores(labels, probabilities)
-    scores, positives = np.sort(unsorted), np.sort(unsorted[flags])
-    cuts = _cuts(scores, n_bins, strategy, min_rows)
-    starts, stops = np.r_[0, cuts], np.r_[cuts, scores.size]
-    n = (stops - starts).astype(np.float64)
-    groups = np.split(scores, cuts)
-    total = np.array([group.sum() for group in groups])
-    squares = np.array([np.dot(group, group) for group in groups])
-    hits = np.diff(np.r_[0, np.searchsorted(positives, scores[cuts], "left"), positives.size])
-    expected, observed = total / n, hits / n
-    deviation = observed - expected
-    # The variance of a label is p (1 - p) if the score is right, q (1 - q) with q = p + deviation
-    # if it is not; the larger of both serves the test of either.
-    calibrated = (total - squares) / n
-    shifted = calibrated + deviation * (1 - 2 * expected) - deviation**2
-    error = np.sqrt(np.maximum(calibrated, shifted).clip(0.0) / n)
-    low, high = clopper_pearson(hits, n, 1 - level ** (1 / n.size))
+    rows = validate_weighted(labels, probabilities, weights)
+    return bins_of(*rows, n_bins=n_bins, strategy=strategy, min_rows=min_rows, level=level)
+
+
+def bins_of(
+    flags: Flags,
+    probabilities: Floats,
+    weights: Floats | None = None,
+    *,
+    n_bins: int = 15,
+    strategy: Strategy = "mass",
+    min_rows: int = 100,
+    level: float = 0.95,
+) -> ReliabilityBins:
+    """`reliability_bins` of rows that are known to be valid; here they may all be of one class."""
+    sums, distinct = bin_sums(
+        flags, probabilities, weights, n_bins=n_bins, strategy=strategy, min_rows=min_rows
+    )
+    n = sums.effective_n
+    low, high = clopper_pearson(sums.hits, n, 1 - level ** (1 / n.size))
     columns = (
-        scores[starts], scores[stops - 1], stops - starts, expected, observed, deviation,
-        low - expected, high - expected, error,
+        sums.lower, sums.upper, sums.rows, sums.expected, sums.observed,
+        sums.observed - sums.expected, low - sums.expected, high - sums.expected,
+        np.sqrt(sums.variance / n), sums.share, n,
     )  # fmt: skip
     return ReliabilityBins(
         bins=tuple(Bin(*row) for row in zip(*(c.tolist() for c in columns), strict=True)),
-        n=scores.size,
+        n=flags.size,
+        effective_n=flags.size if weights is None else max(1, int(effective_rows(weights))),
         n_bins=n_bins,
         min_rows=min_rows,
         strategy=strategy,
-        distinct_scores=1 + int(np.count_nonzero(scores[1:] != scores[:-1])),
+        distinct_scores=distinct,
         level=level,
     )
 
@@ -209,18 +281,20 @@ def expected_calibration_error(bins: ReliabilityBins) -> Estimate:
 
     The value is the plug-in estimate, which noise inflates: a perfect model has about
     sqrt(2 bins / (pi n)) E sqrt(p (1 - p)). The interval is for the true binned ECE of these bins,
-    whose bounds are derived in `intervals`.
+    whose bounds are derived in `intervals`. Of pooled tables it is the mean of their ECEs.
 
     >>> table = reliability_bins([0, 1, 0, 1], [0.25, 0.25, 0.75, 0.75], n_bins=2, min_rows=1)
     >>> expected_calibration_error(table).value
     0.25
     """
-    share, error = bins.column("n") / bins.n, bins.column("standard_error")
+    share, error, group = (bins.column(c) for c in ("share", "standard_error", "group"))
     parts, scale = share * bins.column("deviation"), share * error
-    value = float(np.abs(parts).sum())
-    low = ece_lower_bound(parts, scale, 1 - bins.level)
-    high = ece_upper_bound(parts, scale, 1 - bins.level)
-    return Estimate(value=value, low=low, high=max(low, min(1.0, high)), n=bins.n, level=bins.level)
+    value, alpha = float(np.abs(parts).sum()), 1 - bins.level
+    if group.any():
+        low, high = pooled_ece_bounds(parts, scale, group, alpha)
+    else:
+        low, high = ece_lower_bound(parts, scale, alpha), ece_upper_bound(parts, scale, alpha)
+    return Estimate(value, low, max(low, min(1.0, high)), n=bins.effective_n, level=bins.level)
 
 
 def maximum_bin_deviation(bins: ReliabilityBins) -> Estimate:
@@ -235,7 +309,7 @@ def maximum_bin_deviation(bins: ReliabilityBins) -> Estimate:
         value=float(np.abs(bins.column("deviation")).max()),
         low=float(np.maximum(low, -high).max().clip(0.0)),
         high=float(np.maximum(-low, high).max()),
-        n=bins.n,
+        n=bins.effective_n,
         level=bins.level,
     )
 
@@ -246,54 +320,8 @@ def debiased_ece(bins: ReliabilityBins) -> float:
     They estimate the bias by resampling normal deviations around the observed ones; the mean of
     the folded normal gives the same number without resampling.
     """
-    share, error = bins.column("n") / bins.n, bins.column("standard_error")
+    share, error = bins.column("share"), bins.column("standard_error")
     size = np.abs(bins.column("deviation"))
     ratio = np.divide(size, error, out=np.zeros_like(size), where=error > 0)
     excess = (folded_cumulants(ratio)[0] * error - size).clip(0.0)
     return max(0.0, float((share * (size - excess)).sum()))
-
-
-def brier_score(labels: ArrayLike, probabilities: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Mean squared difference of probability and label, with its normal interval.
-
-    >>> brier_score([0, 1], [0.5, 0.5]).value
-    0.25
-    """
-    flags, scores = validate_scores(labels, probabilities)
-    return mean_estimate((scores - flags) ** 2, level)
-
-
-def log_loss(labels: ArrayLike, probabilities: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Mean negative log likelihood in nats, with its normal interval.
-
-    Scores of exactly 0 and 1 are moved inwards by one machine epsilon, as in scikit-learn.
-
-    >>> round(log_loss([0, 1], [0.5, 0.5]).value, 6)
-    0.693147
-    """
-    return mean_estimate(log_losses(*validate_scores(labels, probabilities)), level)
-
-
-def log_losses(flags: Flags, scores: Floats) -> Floats:
-    """Negative log likelihood of each row, shape (n,), of validated labels and scores."""
-    eps = np.finfo(np.float64).eps
-    return -np.log(np.where(flags, scores, 1 - scores).clip(eps, 1 - eps))
-
-
-def _cuts(scores: Floats, n_bins: int, strategy: Strategy, min_rows: int) -> NDArray[np.intp]:
-    """Positions in the sorted scores where a new bin starts; never within equal scores."""
-    if strategy == "width":
-        wanted = np.searchsorted(scores, np.arange(1, n_bins) / n_bins, "left")
-    else:
-        count = max(1, min(n_bins, scores.size // min_rows))
-        middle = np.arange(1, count) * scores.size // count
-        left = np.searchsorted(scores, scores[middle], "left")
-        right = np.searchsorted(scores, scores[middle], "right")
-        wanted = np.where(middle - left <= right - middle, left, right)
-    kept: list[int] = []
-    last = 0
-    for cut in wanted.tolist():
-        if cut - last >= min_rows and scores.size - cut >= min_rows:
-            kept.append(cut)
-            last = cut
-    return np.array(kept, dtype=np.intp)

@@ -1,23 +1,29 @@
 """Candidate against champion on the same rows: metrics, and their paired differences.
 
-Only binary classification metrics and differences belong here; the verdict is in `gates`. Each
-metric is computed together with its influence function, one number per row: what this row adds to
-the metric's error. A paired difference then has the influence candidate - champion, and its
-standard error is that of a mean, for all metrics alike, without resampling.
+Only binary classification metrics, and the differences of any metrics, belong here; the metrics of
+a regression are in `regression_comparison`, the verdict is in `gates`. Each metric is computed
+together with its influence function, one number per row: what this row adds to the metric's error.
+A paired difference then has the influence candidate - champion, and its standard error is that of a
+mean, for all metrics alike, without resampling.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlops_assets.core.calibration import log_losses, validate_scores
+from mlops_assets.core.calibration import validate_scores
 from mlops_assets.core.intervals import Flags, Floats
+from mlops_assets.core.proper_scores import log_losses
 from mlops_assets.errors import GateError
 
 METRICS = ("auc", "average_precision", "log_loss", "brier", "accuracy", "f1")
 # Of these, less is better.
 LOSSES = frozenset({"log_loss", "brier"})
+
+# The value of a metric, and its influence function: shape (n,), mean 0.
+Measured = tuple[float, Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +92,44 @@ def compare(
     Raises:
         GateError: the scores of either model cannot be judged.
     """
-    if not 0 < level < 1:
-        raise GateError(f"level={level}", expected="a number in (0, 1)", do="use 0.95")
-    from scipy.special import ndtr, ndtri
-
     own = _influences(*validate_scores(labels, candidate), threshold)
     other = _influences(
         *validate_scores(labels, champion),
         threshold if champion_threshold is None else champion_threshold,
     )
-    n = int(np.size(np.asarray(labels)))
-    signs = np.array([-1.0 if name in LOSSES else 1.0 for name in METRICS])
-    difference = signs * np.array([own[m][0] - other[m][0] for m in METRICS])
-    error = np.array([(own[m][1] - other[m][1]).std() for m in METRICS]) / np.sqrt(n)
-    half = float(-ndtri((1 - level) / 2 / len(METRICS))) * error
+    return paired_differences(own, other, losses=LOSSES, level=level)
+
+
+def paired_differences(
+    candidate: Mapping[str, Measured],
+    champion: Mapping[str, Measured],
+    *,
+    losses: Collection[str],
+    level: float,
+) -> tuple[MetricDifference, ...]:
+    """Differences of metrics that were measured on the same rows, in the order of the candidate's.
+
+    Intervals hold for all of them at once (Bonferroni), p-values are Holm's.
+
+    Args:
+        candidate: value and influence, shape (n,) with mean 0, of each metric.
+        champion: the same metrics of the champion.
+        losses: metrics of which less is better.
+        level: joint level of the intervals.
+
+    Raises:
+        GateError: a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise GateError(f"level={level}", expected="a number in (0, 1)", do="use 0.95")
+    from scipy.special import ndtr, ndtri
+
+    names = tuple(candidate)
+    n = next(iter(candidate.values()))[1].size
+    signs = np.array([-1.0 if name in losses else 1.0 for name in names])
+    difference = signs * np.array([candidate[m][0] - champion[m][0] for m in names])
+    error = np.array([(candidate[m][1] - champion[m][1]).std() for m in names]) / np.sqrt(n)
+    half = float(-ndtri((1 - level) / 2 / len(names))) * error
     ratio = np.divide(
         np.abs(difference), error, out=np.where(difference == 0, 0.0, np.inf), where=error > 0
     )
@@ -107,18 +137,28 @@ def compare(
     return tuple(
         MetricDifference(
             metric=name,
-            candidate=own[name][0],
-            champion=other[name][0],
+            candidate=candidate[name][0],
+            champion=champion[name][0],
             difference=float(difference[i]),
             low=float(difference[i] - half[i]),
             high=float(difference[i] + half[i]),
             standard_error=float(error[i]),
             p_value=float(p_values[i]),
-            n=n,
+            n=int(n),
             level=level,
         )
-        for i, name in enumerate(METRICS)
+        for i, name in enumerate(names)
     )
+
+
+def mean_measured(rows: Floats) -> Measured:
+    """A mean over rows, shape (n,), with its influence.
+
+    >>> mean_measured(np.array([1.0, 3.0]))
+    (2.0, array([-1.,  1.]))
+    """
+    value = float(rows.mean())
+    return value, rows - value
 
 
 def _holm(p_values: Floats) -> Floats:
@@ -130,32 +170,27 @@ def _holm(p_values: Floats) -> Floats:
     return adjusted
 
 
-def _influences(flags: Flags, scores: Floats, threshold: float) -> dict[str, tuple[float, Floats]]:
+def _influences(flags: Flags, scores: Floats, threshold: float) -> dict[str, Measured]:
     """Value and influence, shape (n,) with mean 0, of each metric."""
     truth = flags.astype(np.float64)
     guess = (scores >= threshold).astype(np.float64)
     return {
         **_rank_influences(flags, scores),
-        "log_loss": _mean(log_losses(flags, scores)),
-        "brier": _mean((scores - truth) ** 2),
-        "accuracy": _mean((guess == truth).astype(np.float64)),
+        "log_loss": mean_measured(log_losses(flags, scores)),
+        "brier": mean_measured((scores - truth) ** 2),
+        "accuracy": mean_measured((guess == truth).astype(np.float64)),
         "f1": _f1(truth, guess),
     }
 
 
-def _mean(rows: Floats) -> tuple[float, Floats]:
-    value = float(rows.mean())
-    return value, rows - value
-
-
-def _f1(truth: Floats, guess: Floats) -> tuple[float, Floats]:
+def _f1(truth: Floats, guess: Floats) -> Measured:
     """F1 = 2 TP / (positives + predicted positives), a ratio of means: delta method."""
     both, either = 2 * truth * guess, truth + guess
     value = float(both.sum() / either.sum())
     return value, (both - value * either) / either.mean()
 
 
-def _rank_influences(flags: Flags, scores: Floats) -> dict[str, tuple[float, Floats]]:
+def _rank_influences(flags: Flags, scores: Floats) -> dict[str, Measured]:
     """AUC and average precision from one sort; equal scores count as one threshold.
 
     AUC: the influence of a row is its placement among the other class (DeLong et al. 1988).
@@ -185,7 +220,7 @@ def _auc(
     positives: float,
     negatives: float,
     group: NDArray[np.intp],
-) -> tuple[float, Floats]:
+) -> Measured:
     misses = rows - hits
     # Share of the other class that the row is ranked rightly against; ties count half.
     below = (np.cumsum(misses) - misses / 2) / negatives
@@ -200,7 +235,7 @@ def _auc(
 
 def _average_precision(
     flags: Flags, rows: Floats, hits: Floats, group: NDArray[np.intp]
-) -> tuple[float, Floats]:
+) -> Measured:
     a, b = np.cumsum(hits[::-1])[::-1], np.cumsum(rows[::-1])[::-1]
     rate, precision = float(hits.sum()), a / b
     value = float((hits * precision).sum() / rate)

@@ -1,50 +1,77 @@
 """Split conformal prediction sets, and how often they hold the truth.
 
-Binary LAC sets (Sadinle, Lei and Wasserman 2019): the rule is two stored numbers, so that
-serving needs no MAPIE. The fit is MAPIE's. Only sets, coverage and size belong here; the verdict
-on coverage is in `gates`.
+A rule is a few stored numbers, so that serving needs no MAPIE; the fit is MAPIE's, and so are the
+sets. Only sets, coverage and size belong here; the law of coverage is in `coverage_law`, intervals
+are in `conformal_intervals`, and the verdict on coverage is in `gates`.
+
+lac    classes of at least a certain probability (Sadinle, Lei and Wasserman 2019)
+aps    the likeliest classes, until their probabilities add up to enough (Romano et al. 2020)
+raps   the same, with a penalty on every class beyond the first few (Angelopoulos et al. 2021)
+
+Scores of aps and raps are randomized in the fit, sets are not: a set keeps the whole class that
+crosses the quantile (MAPIE's `include_last_label=True`), so that the same row always gets the same
+set and no set is empty. Such sets cover more than the rule states, often by several points. How
+much more is no defect, and it is known: the sets of the conformalization rows themselves show it,
+because the sets depend on these rows only through one quantile. A rule keeps that share, and a
+gate has to allow for it above the stated coverage (`over_coverage`), never below.
 """
 
-from dataclasses import dataclass
-from functools import cache
-from math import ceil
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlops_assets.core.calibration import validate_labels
+from mlops_assets.core.coverage_law import conformal_rank, coverage_estimate
 from mlops_assets.core.estimate import Estimate
 from mlops_assets.core.intervals import Floats, mean_estimate
+from mlops_assets.core.mapie_scores import SCORES, Score, conformity_scores
 from mlops_assets.errors import GateError
 
 # MAPIE includes a class up to this much beyond the quantile (mapie._machine_precision.EPSILON).
 _EPSILON = 1e-8
-# Nodes of the quadrature over the Beta law; 64 already agree with 400 to 1e-9.
-_NODES = 64
+# How far rows of probabilities may be from adding up to 1; MAPIE allows as much.
+_SUM_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class ConformalRule:
-    """A class is in the set when 1 - its probability is at most `quantile`.
+    """Which classes are in a set; for the score "lac" those with 1 - probability <= `quantile`.
 
-    `quantile` is the `rank`-th smallest of the `n_conformalize` scores 1 - P(true class).
+    `quantile` is the `rank`-th smallest score of the `n_conformalize` rows. `score`, `n_classes`,
+    `penalty` and `free_classes` (of raps: how much each class costs, beyond how many) and
+    `own_coverage` (of aps and raps: share of the conformalization rows that their own sets hold)
+    are plain numbers and text: `dataclasses.asdict` gives what `ConformalRule(**...)` takes.
 
     >>> rule = ConformalRule(confidence=0.9, quantile=0.7, n_conformalize=1000)
     >>> rule.prediction_sets([0.1, 0.5]).tolist()
     [[True, False], [True, True]]
     >>> rule.rank
     901
+    >>> rule = ConformalRule(0.9, 0.85, 1000, score="aps", n_classes=3, own_coverage=0.95)
+    >>> rule.prediction_sets([[0.6, 0.3, 0.1], [0.1, 0.9, 0.0]]).tolist()
+    [[True, True, False], [False, True, False]]
+    >>> round(rule.over_coverage, 3)
+    0.05
     """
 
     confidence: float
     quantile: float
     n_conformalize: int
+    score: Score = "lac"
+    n_classes: int = 2
+    penalty: float = 0.0
+    free_classes: int = 0
+    own_coverage: float | None = None
 
     def __post_init__(self) -> None:
+        # Cumulated probabilities may exceed 1 by rounding; penalties come on top.
+        most = 1.0 if self.score == "lac" else 1 + _EPSILON + self.penalty * self.n_classes
         if (
             not 0 < self.confidence < 1
-            or not 0 <= self.quantile <= 1
+            or not 0 <= self.quantile <= most
             or self.n_conformalize < 1
             or self.rank > self.n_conformalize
         ):
@@ -55,103 +82,212 @@ class ConformalRule:
                 "confidence / (1 - confidence) conformalization rows",
                 do="take a longer conformalize window or a lower confidence",
             )
+        own = self.own_coverage
+        if (
+            self.score not in SCORES
+            or self.n_classes < (2 if self.score == "lac" else 3)
+            or not (isfinite(self.penalty) and self.penalty >= 0)
+            or self.free_classes < 0
+            or (self.score == "lac") is not (own is None)
+            or not 0 <= (own or 0.0) <= 1
+        ):
+            raise GateError(
+                f"a conformal rule with {self.score=}, {self.n_classes=}, {self.penalty=}, "
+                f"{self.free_classes=}, {self.own_coverage=}",
+                expected=f"a score of {SCORES}, for two classes lac, no negative penalty, and "
+                "own_coverage in [0, 1] for aps and raps only",
+                do="fit the rule with fit_conformal_rule",
+            )
 
     @property
     def rank(self) -> int:
-        """ceil((n + 1) confidence), with MAPIE's rounding of 1 - (1 - confidence)."""
-        alpha = round(1 - self.confidence, 12)
-        return ceil((self.n_conformalize + 1) * (1 - alpha))
+        """Rank of the quantile among the scores (see `conformal_rank`)."""
+        return conformal_rank(self.n_conformalize, self.confidence)
 
     @property
     def expected_coverage(self) -> float:
-        """Mean coverage of a valid rule: rank / (n_conformalize + 1), if no scores are tied."""
-        return self.rank / (self.n_conformalize + 1)
+        """Mean coverage of a valid rule: rank / (n_conformalize + 1), if no scores are tied.
+
+        For aps and raps it is what their sets were seen to cover, if that is more.
+        """
+        return max(self.rank / (self.n_conformalize + 1), self.own_coverage or 0.0)
+
+    @property
+    def over_coverage(self) -> float:
+        """How far above the stated coverage a valid rule lies by its nature; 0 for lac.
+
+        It is the mean coverage of aps and raps sets, as seen on the conformalization rows, less
+        the stated one: a gate on coverage should allow for it above, and only there.
+        """
+        return 0.0 if self.score == "lac" else max(0.0, self.expected_coverage - self.confidence)
 
     def prediction_sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
-        """Sets for probabilities of class 1, shape (n,); returns shape (n, 2), class 0 first.
+        """Sets of rows: booleans of shape (n, n_classes), class 0 first.
+
+        Args:
+            probabilities: shape (n,), of class 1, for a rule of two classes; else shape
+                (n, n_classes).
 
         Raises:
-            GateError: probabilities that are NaN or outside [0, 1].
+            GateError: probabilities that are NaN or outside [0, 1], or do not add up to 1.
         """
-        one = np.asarray(probabilities, dtype=np.float64)
-        if one.ndim != 1 or not bool(((one >= 0) & (one <= 1)).all()):
-            raise GateError(
-                f"probabilities of shape {one.shape} that are not all in [0, 1]",
-                expected="a one-dimensional array of probabilities of class 1",
-                do="look for rows the model cannot score",
-            )
-        both = np.column_stack([1 - one, one])
-        return (1 - both) - self.quantile <= _EPSILON
+        given = np.asarray(probabilities, dtype=np.float64)
+        return self._sets(_both(given) if self.n_classes == 2 else _each(given, self.n_classes))
+
+    def _sets(self, every: Floats) -> NDArray[np.bool_]:
+        if self.score == "lac":
+            return (1 - every) - self.quantile <= _EPSILON
+        # The likeliest classes up to the one that crosses the quantile, as MAPIE picks them.
+        ordered = np.take_along_axis(every, np.flip(np.argsort(every, axis=1), axis=1), axis=1)
+        beyond = np.maximum(0, np.arange(1, self.n_classes + 1) - self.free_classes)
+        mass = np.cumsum(ordered, axis=1) + self.penalty * beyond
+        place = (mass - self.quantile < -_EPSILON).sum(axis=1, keepdims=True)
+        last = np.take_along_axis(ordered, np.minimum(place, self.n_classes - 1), axis=1)
+        # Classes of no probability never enter.
+        least = np.where(every < _EPSILON, np.inf, every).min(axis=1, keepdims=True)
+        return every - np.where(last <= _EPSILON, least, last) >= -_EPSILON
 
 
 def fit_conformal_rule(
-    model: Any, features: Any, labels: ArrayLike, confidence: float = 0.9
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    confidence: float = 0.9,
+    *,
+    score: Score = "lac",
+    seed: int = 0,
 ) -> ConformalRule:
-    """Conformalize a fitted classifier with MAPIE on rows it has not seen.
+    """Conformalize with MAPIE, from the scores of rows that the model has not learned from.
 
     Args:
-        model: fitted scikit-learn classifier with classes 0 and 1.
-        features: shape (n, k), the conformalization rows.
-        labels: shape (n,), 0/1 or bool.
+        probabilities: shape (n, K), a column per class; or shape (n,), those of class 1.
+        labels: shape (n,), classes 0 to K - 1; for two classes 0/1 or bool.
         confidence: the coverage to state, in (0, 1).
+        score: which score orders the classes; for two classes lac, as in MAPIE.
+        seed: seed of the randomized scores of aps and raps, and of the rows that raps sets aside
+            to choose its penalty.
 
     Raises:
-        GateError: labels of one class, or too few rows for the confidence.
-    """
-    from mapie.classification import SplitConformalClassifier
+        GateError: labels that are none of the classes, or all of one class; probabilities that
+            are none; too few rows for the confidence.
 
-    if list(map(int, model.classes_)) != [0, 1]:
+    >>> rule = fit_conformal_rule([0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1], 0.75)
+    >>> rule.rank, round(rule.quantile, 3)
+    (4, 0.4)
+    """
+    every = checked_probabilities(probabilities)
+    return conformalize(every, class_labels(labels, every.shape[1]), confidence, score, seed)
+
+
+def checked_probabilities(probabilities: ArrayLike) -> Floats:
+    """Probabilities (n, K), or (n,) of class 1, with a column per class.
+
+    Raises:
+        GateError: values outside [0, 1], or rows that do not add up to 1.
+    """
+    given = np.asarray(probabilities)
+    if given.ndim == 1:
+        return _both(given.astype(np.float64))
+    # Single precision stays: MAPIE's scores are to be those of the model's own numbers.
+    return _each(given if given.dtype.kind == "f" else given.astype(np.float64), None)
+
+
+def conformalize(
+    every: Floats, classes: NDArray[np.intp], confidence: float, score: Score, seed: int
+) -> ConformalRule:
+    """`fit_conformal_rule` for probabilities (n, K) and classes (n,) that were checked before.
+
+    The classes may all be the same here, as they may be in a group of rows.
+
+    Raises:
+        GateError: lengths that differ, too few rows, an unknown score.
+    """
+    n, k = every.shape
+    if n != classes.size or score not in SCORES or (k == 2 and score != "lac"):
         raise GateError(
-            f"a model with classes {list(model.classes_)}",
-            expected="classes 0 and 1",
-            do="encode the label as 0 and 1 before training",
+            f"{classes.size} labels, {n} rows of probabilities of {k} classes and {score=}",
+            expected=f"one label per row, and a score of {SCORES}, for two classes lac",
+            do="score exactly the rows that have labels",
         )
-    flags = validate_labels(labels)
-    fitted = SplitConformalClassifier(
-        model, confidence_level=confidence, conformity_score="lac", prefit=True
-    ).conformalize(features, flags.astype(np.asarray(model.classes_).dtype))
-    scores = np.sort(np.asarray(fitted.conformity_scores, dtype=np.float64).ravel())
-    # A rule with quantile 1 checks that the rows suffice before the rank is used.
-    rank = ConformalRule(confidence, 1.0, scores.size).rank
-    return ConformalRule(confidence, float(scores[rank - 1]), int(scores.size))
+    # A rule with quantile 1 checks that the rows suffice before MAPIE sees them.
+    rank = ConformalRule(confidence, 1.0, n).rank
+    scores, raps = conformity_scores(every, classes, confidence, score, seed)
+    found: dict[str, Any]
+    if raps is None:
+        found = {"quantile": float(np.sort(scores)[rank - 1]), "n_conformalize": n}
+    else:
+        found = {
+            "quantile": float(raps.quantiles_[0]),
+            "n_conformalize": int(raps.n_samples_),
+            "penalty": float(raps.lambda_star),
+            "free_classes": int(raps.k_star[0]),
+        }
+    if score == "lac":
+        return ConformalRule(confidence, n_classes=k, **found)
+    rule = ConformalRule(confidence, score=score, n_classes=k, own_coverage=0.0, **found)
+    held = int(np.count_nonzero(rule._sets(every.astype(np.float64))[np.arange(n), classes]))
+    # Divided as the law of coverage divides: `rank` of n rows are rank / (n + 1) of new ones.
+    return replace(rule, own_coverage=held / (n + 1))
+
+
+def class_labels(labels: ArrayLike, k: int) -> NDArray[np.intp]:
+    """Check labels of shape (n,) to be classes 0 to k - 1, at least two of them seen.
+
+    Raises:
+        GateError: no rows, other values (missing ones too), or one class only.
+    """
+    if k == 2:
+        return validate_labels(labels).astype(np.intp)
+    y = np.asarray(labels)
+    known = (
+        y.ndim == 1 and y.size > 0 and y.dtype.kind in "iuf" and bool(np.isin(y, range(k)).all())
+    )
+    if not known or y.min() == y.max():
+        raise GateError(
+            f"labels of shape {y.shape} and type {y.dtype} with values {np.unique(y)[:5].tolist()}",
+            expected=f"the classes 0 to {k - 1}, no other value, and more than one of them",
+            do="encode the classes in the order of the columns, and take a longer window",
+        )
+    return y.astype(np.intp)
 
 
 def coverage(
     labels: ArrayLike, sets: NDArray[np.bool_], rule: ConformalRule, *, level: float = 0.95
 ) -> Estimate:
-    """Share of rows whose set holds the true class, with an interval that counts both sets.
-
-    The interval is for the coverage the method has on data like these, over the luck of the
-    holdout and of the conformalization rows. A valid rule's coverage is Beta(k, m + 1 - k) with
-    k = rank and m = n_conformalize (Vovk 2012), and the covered rows are binomial given it. A rule
-    whose mean coverage is c instead is given Beta(c (m + 1), (1 - c)(m + 1)); the interval holds
-    every c under which the observed count lies in neither tail, as Clopper and Pearson do.
+    """Share of rows whose set holds the true class, with an interval that counts both samples.
 
     Args:
-        labels: shape (n,), 0/1 or bool.
-        sets: shape (n, 2), from `ConformalRule.prediction_sets`.
+        labels: shape (n,), classes; for two classes 0/1 or bool.
+        sets: shape (n, K), from `ConformalRule.prediction_sets`.
         rule: the rule that made the sets.
-        level: level of the interval.
+        level: level of the interval (see `coverage_estimate`).
 
     Raises:
         GateError: shapes that do not fit, or labels of one class.
     """
-    flags, chosen = validate_labels(labels), _checked(sets)
-    if chosen.shape[0] != flags.size:
+    held = covered(labels, sets)
+    return coverage_estimate(
+        int(np.count_nonzero(held)), held.size, rule.n_conformalize, level=level
+    )
+
+
+def covered(labels: ArrayLike, sets: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether each set, shape (n, K), holds its class: booleans of shape (n,).
+
+    Raises:
+        GateError: shapes that do not fit, or labels of one class.
+
+    >>> covered([0, 1], np.array([[True, False], [True, False]])).tolist()
+    [True, False]
+    """
+    chosen = _checked(sets)
+    classes = class_labels(labels, chosen.shape[1])
+    if chosen.shape[0] != classes.size:
         raise GateError(
-            f"{flags.size} labels and {chosen.shape[0]} sets",
+            f"{classes.size} labels and {chosen.shape[0]} sets",
             expected="one set per label",
             do="predict sets for exactly the labelled rows",
         )
-    hits = int(np.count_nonzero(np.where(flags, chosen[:, 1], chosen[:, 0])))
-    n, size, tail = flags.size, rule.n_conformalize + 1, (1 - level) / 2
-    return Estimate(
-        value=hits / n,
-        low=_bound(lambda c: 1 - _share_at_most(hits - 1, n, c, size), tail, rising=True),
-        high=_bound(lambda c: _share_at_most(hits, n, c, size), tail, rising=False),
-        n=n,
-        level=level,
-    )
+    return np.asarray(chosen[np.arange(classes.size), classes])
 
 
 def set_size(sets: NDArray[np.bool_], *, level: float = 0.95) -> Estimate:
@@ -163,54 +299,40 @@ def set_size(sets: NDArray[np.bool_], *, level: float = 0.95) -> Estimate:
     return mean_estimate(_checked(sets).sum(axis=1).astype(np.float64), level)
 
 
+def _both(one: Floats) -> Floats:
+    """Columns of both classes from probabilities of class 1."""
+    if one.ndim != 1 or not bool(((one >= 0) & (one <= 1)).all()):
+        raise GateError(
+            f"probabilities of shape {one.shape} that are not all in [0, 1]",
+            expected="a one-dimensional array of probabilities of class 1",
+            do="look for rows the model cannot score",
+        )
+    return np.column_stack([1 - one, one])
+
+
+def _each(every: Floats, k: int | None) -> Floats:
+    """Checked probabilities with a column per class, k of them if that is known."""
+    fits = every.ndim == 2 and (every.shape[1] >= 2 if k is None else every.shape[1] == k)
+    if (
+        not fits
+        or not bool(((every >= 0) & (every <= 1)).all())
+        or bool((np.abs(every.sum(axis=1) - 1) > _SUM_TOLERANCE).any())
+    ):
+        raise GateError(
+            f"probabilities of shape {every.shape} that are not all in [0, 1], or whose rows do "
+            "not add up to 1",
+            expected=f"a column for each of {k or 'two or more'} classes",
+            do="look for rows the model cannot score",
+        )
+    return every
+
+
 def _checked(sets: NDArray[np.bool_]) -> NDArray[np.bool_]:
     chosen = np.asarray(sets)
-    if chosen.ndim != 2 or chosen.shape[1] != 2 or chosen.shape[0] == 0 or chosen.dtype != bool:
+    if chosen.ndim != 2 or chosen.shape[1] < 2 or chosen.shape[0] == 0 or chosen.dtype != bool:
         raise GateError(
             f"sets of shape {chosen.shape} and type {chosen.dtype}",
-            expected="booleans of shape (n, 2)",
+            expected="booleans of shape (n, classes)",
             do="use ConformalRule.prediction_sets",
         )
     return chosen
-
-
-def _share_at_most(hits: int, n: int, mean: float, size: int) -> float:
-    """P(X <= hits) for X binomial(n, C) with C ~ Beta(mean size, (1 - mean) size).
-
-    P(X <= h | C) is P(D > C) with D ~ Beta(h + 1, n - h), so the sum is a comparison of two
-    independent betas: one smooth integral over the narrower of the two.
-    """
-    from scipy.special import betainc, betaincc, betaincinv, betaln
-
-    if hits < 0:
-        return 0.0
-    if hits >= n:
-        return 1.0
-    own, other = (mean * size, (1 - mean) * size), (hits + 1.0, float(n - hits))
-    swapped = size < n
-    narrow, wide = (other, own) if swapped else (own, other)
-    low, high = betaincinv(*narrow, 1e-12), betaincinv(*narrow, 1 - 1e-12)
-    nodes, weights = _quadrature()
-    x = low + (high - low) * (nodes + 1) / 2
-    a, b = narrow
-    mass = np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - betaln(a, b)) * weights
-    inner = betainc(*wide, x) if swapped else betaincc(*wide, x)
-    return float((mass * inner).sum() / mass.sum())
-
-
-@cache
-def _quadrature() -> tuple[Floats, Floats]:
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    return nodes, weights
-
-
-def _bound(tail_of: Any, tail: float, *, rising: bool) -> float:
-    """The mean coverage at which a tail probability equals `tail`."""
-    from scipy.optimize import brentq
-
-    ends = 1e-9, 1 - 1e-9
-    if rising and tail_of(ends[0]) >= tail:
-        return 0.0
-    if not rising and tail_of(ends[1]) >= tail:
-        return 1.0
-    return float(brentq(lambda c: tail_of(c) - tail, *ends, xtol=1e-9))

@@ -19,7 +19,7 @@ from mlops_assets.core.calibration import (
     maximum_bin_deviation,
 )
 from mlops_assets.core.comparison import MetricDifference
-from mlops_assets.core.conformal import ConformalRule
+from mlops_assets.core.coverage_law import CoverageRule
 from mlops_assets.core.estimate import Estimate
 from mlops_assets.core.verdict import (
     MOST_ROWS,
@@ -83,8 +83,10 @@ def reliability_bins_within_limit(
     elif estimate.low > limit:
         outcome = "failed"
     worst = max(bins.bins, key=lambda row: abs(row.deviation))
+    pooled = any(row.group for row in bins.bins)
+    whose = f" of class {worst.group}" if pooled else ""
     text = (
-        f"worst bin deviates by {worst.deviation:+.4f} (scores {worst.lower:.3f} to "
+        f"worst bin{whose} deviates by {worst.deviation:+.4f} (scores {worst.lower:.3f} to "
         f"{worst.upper:.3f}, {worst.n:,} rows; at least {estimate.low:.4f} at the worst bin) "
         f"against a limit of {limit:g}"
     )
@@ -103,23 +105,26 @@ def reliability_bins_within_limit(
             ("worst_bin_upper", worst.upper),
             ("worst_bin_rows", worst.n),
             ("worst_bin_deviation", worst.deviation),
+            *((("worst_bin_class", worst.group),) if pooled else ()),
             *_bin_details(bins),
         ),
     )
 
 
 def coverage_within_tolerance(
-    estimate: Estimate, rule: ConformalRule, *, tolerance: float = 0.02, min_rows: int = 500
+    estimate: Estimate, rule: CoverageRule, *, tolerance: float = 0.02, min_rows: int = 500
 ) -> Verdict:
     """Coverage within `tolerance` of the stated one, on either side.
 
+    Above, a rule that is known to cover more than it states (APS, RAPS) is allowed as much more.
     Passed when the whole interval is within, failed when it is all outside. The interval counts
     the conformalization rows too, so more holdout rows alone may never decide.
     """
     gate = "coverage_within_tolerance"
     check_computable(gate, estimate, tolerance)
-    gap = abs(estimate.value - rule.confidence)
-    floor, roof = rule.confidence - tolerance, rule.confidence + tolerance
+    above = estimate.value - rule.confidence - rule.over_coverage
+    gap = max(rule.confidence - estimate.value, above)
+    floor, roof = rule.confidence - tolerance, rule.confidence + rule.over_coverage + tolerance
     outcome: Outcome = "inconclusive"
     if gap <= tolerance + _ROUNDING and floor <= estimate.low and estimate.high <= roof:
         outcome = "passed"

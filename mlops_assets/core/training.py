@@ -14,7 +14,7 @@ from mlops_assets.core.conformal import ConformalRule, fit_conformal_rule
 if TYPE_CHECKING:
     import pandas as pd
 
-Calibration = Literal["none", "sigmoid", "isotonic"]
+Calibration = Literal["none", "sigmoid", "isotonic", "venn_abers"]
 
 
 @dataclass(frozen=True)
@@ -61,38 +61,17 @@ def fit(
     from sklearn.frozen import FrozenEstimator
 
     classifier = estimator.fit(train.inputs, train.labels)
-    if calibration != "none":
+    if calibration == "venn_abers":
+        from mlops_assets.core.venn_abers import VennAbersClassifier
+
+        classifier = VennAbersClassifier(FrozenEstimator(classifier))
+        classifier.fit(calibrate.inputs, calibrate.labels)
+    elif calibration != "none":
         classifier = CalibratedClassifierCV(FrozenEstimator(classifier), method=calibration)
         classifier.fit(calibrate.inputs, calibrate.labels)
     scores = classifier.predict_proba(conformalize.inputs)
-    rule = fit_conformal_rule(_scored(), scores, conformalize.labels, confidence)
+    rule = fit_conformal_rule(scores, conformalize.labels, confidence)
     return FittedModel(classifier, rule)
-
-
-def _scored() -> Any:
-    """A fitted classifier whose inputs are its probabilities, shape (n, 2).
-
-    MAPIE tries a model on an array of zeros before it uses it, and ours take frames.
-    """
-    from sklearn.base import BaseEstimator, ClassifierMixin
-
-    class Scored(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-        classes_ = np.array([0, 1])
-        n_features_in_ = 2
-
-        def fit(self, inputs: Any, labels: Any) -> Any:
-            return self
-
-        def predict_proba(self, inputs: Any) -> Any:
-            return np.asarray(inputs)
-
-        def predict(self, inputs: Any) -> Any:
-            return np.asarray(inputs).argmax(axis=1)
-
-        def __sklearn_is_fitted__(self) -> bool:
-            return True
-
-    return Scored()
 
 
 def importance(model: FittedModel, rows: Rows, *, seed: int, most: int = 2_000) -> dict[str, float]:

@@ -13,6 +13,7 @@ system whether a file changed.
 
 import copy
 import glob
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,10 +124,12 @@ def scan(
     if path is None:
         relation = _through_feast(connection, source, repo_path, wanted, renamed, label)
     else:
-        files = _files_that_matter(path, {event, renamed.get(event, event)}, window)
+        events = {event, renamed.get(event, event)}
+        files = _files_that_matter(path, events, window)
         names = ", ".join(_literal(file) for file in files)
-        # By name, because columns may come, go or change places over the days.
-        union = ", union_by_name = true" if len(files) > 1 else ""
+        # By name if columns come, go or change type over the days: for that DuckDB reads every
+        # footer anew in every statement, and one alone if they do not.
+        union = "" if _alike(files, events) else ", union_by_name = true"
         relation = f"read_parquet([{names}]{union})"
     with readable(label):
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
@@ -233,6 +236,7 @@ class _Footer(NamedTuple):
     first: datetime | None
     last: datetime | None
     rows: int
+    columns: str
 
 
 _footers: dict[tuple[str, frozenset[str]], _Footer] = {}
@@ -245,6 +249,11 @@ def _files_that_matter(path: str, event_names: set[str], window: Window) -> Sequ
     names = frozenset(event_names)
     # The newest file always takes part: it tells the columns even if no file matters.
     return [file for file in files[:-1] if _matters(file, names, window)] + files[-1:]
+
+
+def _alike(files: Sequence[Path], event_names: set[str]) -> bool:
+    names = frozenset(event_names)
+    return len(files) == 1 or len({_footer(file, names).columns for file in files}) == 1
 
 
 def _matters(file: Path, event_names: frozenset[str], window: Window) -> bool:
@@ -268,7 +277,10 @@ def _footer(file: Path, event_names: frozenset[str]) -> _Footer:
             return known
         metadata = pq.read_metadata(file)
     first, last = _time_range(metadata, event_names)
-    footer = _Footer(changed, first, last, metadata.num_rows)
+    # Names, types and their order, as text: small, and one for all files that are alike. Its first
+    # line is the address of the object.
+    columns = sys.intern(str(metadata.schema).partition("\n")[2])
+    footer = _Footer(changed, first, last, metadata.num_rows, columns)
     _footers[str(file), event_names] = footer
     return footer
 

@@ -36,6 +36,7 @@ GATE_TAG = "mlops.gate."
 TRUSTED_TYPES = (
     # A partial holds a function, and skops asks for trust in that function too.
     "functools.partial",
+    "mlops_assets.core.venn_abers.VennAbersClassifier",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -141,7 +142,6 @@ class ModelRegistry:
         from mlflow.models import infer_signature
 
         logging.getLogger("mlflow.tracking._model_registry.client").setLevel(logging.WARNING)
-        rule = fitted.rule
         logged = mlflow.sklearn.log_model(
             fitted.classifier,
             name="model",
@@ -153,11 +153,7 @@ class ModelRegistry:
             input_example=example,
             metadata={
                 **metadata,
-                "conformal": {
-                    "confidence": rule.confidence,
-                    "quantile": rule.quantile,
-                    "n_conformalize": rule.n_conformalize,
-                },
+                "conformal": asdict(fitted.rule),
             },
         )
         folder = self._local(self.client.get_logged_model(logged.model_id).artifact_location)

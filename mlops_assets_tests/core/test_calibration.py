@@ -1,4 +1,4 @@
-"""Reliability bins, ECE and proper scores: shapes, closed forms, agreement, bad input."""
+"""Reliability bins and ECE, with and without weights: closed forms, agreement, bad input."""
 
 from itertools import pairwise
 
@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 
 from mlops_assets.core.calibration import (
     ReliabilityBins,
-    brier_score,
     debiased_ece,
     expected_calibration_error,
-    log_loss,
     maximum_bin_deviation,
     reliability_bins,
     validate_scores,
 )
-from mlops_assets.core.intervals import ece_upper_bound
+from mlops_assets.core.intervals import clopper_pearson, ece_upper_bound
+from mlops_assets.core.proper_scores import log_loss
 from mlops_assets.errors import GateError
 
 
@@ -92,17 +91,6 @@ def test_bins_are_those_of_scikit_learns_calibration_curve() -> None:
     table = reliability_bins(labels, scores, n_bins=10, strategy="width", min_rows=1)
     assert table.column("observed") == pytest.approx(observed)
     assert table.column("mean_probability") == pytest.approx(expected)
-
-
-def test_brier_and_log_loss_agree_with_scikit_learn_even_at_zero_and_one() -> None:
-    from sklearn.metrics import brier_score_loss
-    from sklearn.metrics import log_loss as their_log_loss
-
-    labels, scores = _world(500)
-    scores[:4] = [0.0, 1.0, 0.0, 1.0]
-    labels[:4] = [False, False, True, True]
-    assert brier_score(labels, scores).value == pytest.approx(brier_score_loss(labels, scores))
-    assert log_loss(labels, scores).value == pytest.approx(their_log_loss(labels, scores))
 
 
 def test_bin_intervals_are_clopper_pearson_of_scipy() -> None:
@@ -215,3 +203,187 @@ def test_extreme_scores_still_give_finite_ordered_intervals(rows, n_bins) -> Non
         assert estimate.low <= estimate.value <= 1
     assert 0 <= debiased_ece(table) <= expected_calibration_error(table).value + 1e-12
     assert np.isfinite(log_loss(labels, scores).value)
+
+
+def _weighted_world(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels, scores = _world(n, seed)
+    return labels, scores, np.random.default_rng(seed + 1).lognormal(size=n)
+
+
+@pytest.mark.parametrize("strategy", ["mass", "width"])
+@pytest.mark.parametrize("weight", [1, 1.0, 0.3, True])
+def test_equal_weights_change_nothing(strategy, weight) -> None:
+    labels, scores = _world(3_000)
+    plain = reliability_bins(labels, scores, strategy=strategy)
+    weights = np.full(3_000, weight)
+    assert reliability_bins(labels, scores, strategy=strategy, weights=weights) == plain
+
+
+@pytest.mark.parametrize("strategy", ["mass", "width"])
+def test_nearly_equal_weights_change_nearly_nothing(strategy) -> None:
+    labels, scores = _world(3_010)
+    weights = 1 + 1e-9 * np.random.default_rng(0).random(3_010)
+    plain = reliability_bins(labels, scores, strategy=strategy)
+    table = reliability_bins(labels, scores, strategy=strategy, weights=weights)
+    for name in ("n", "observed", "deviation", "low", "high", "standard_error", "share"):
+        assert table.column(name) == pytest.approx(plain.column(name), rel=1e-6, abs=1e-9)
+    assert debiased_ece(table) == pytest.approx(debiased_ece(plain), rel=1e-6)
+
+
+@pytest.mark.parametrize("strategy", ["mass", "width"])
+def test_rows_of_weight_zero_do_not_count(strategy) -> None:
+    labels, scores, weights = _weighted_world(3_000)
+    weights[::3] = 0.0
+    some = weights > 0
+    table = reliability_bins(labels, scores, strategy=strategy, weights=weights)
+    assert table == reliability_bins(
+        labels[some], scores[some], strategy=strategy, weights=weights[some]
+    )
+    mask = reliability_bins(labels, scores, strategy=strategy, weights=some)
+    assert mask == reliability_bins(labels[some], scores[some], strategy=strategy)
+
+
+def test_whole_weights_give_the_means_of_repeated_rows_on_fewer_effective_rows() -> None:
+    labels, scores = _world(400)
+    times = np.random.default_rng(0).integers(1, 4, 400)
+    table = reliability_bins(labels, scores, n_bins=4, strategy="width", weights=times)
+    copies = reliability_bins(
+        labels.repeat(times), scores.repeat(times), n_bins=4, strategy="width", min_rows=1
+    )
+    assert len(table.bins) < 4  # bins of a hundred effective rows
+    fine = reliability_bins(labels, scores, n_bins=4, strategy="width", weights=times, min_rows=1)
+    for name in ("mean_probability", "observed", "deviation", "share"):
+        assert fine.column(name) == pytest.approx(copies.column(name))
+    assert fine.effective_n == int(times.sum() ** 2 / (times**2).sum())
+    assert (fine.column("effective_n") <= fine.column("n")).all()
+    assert (
+        fine.column("high") - fine.column("low") > copies.column("high") - copies.column("low")
+    ).all()
+
+
+def test_weighted_mass_bins_hold_about_equal_weight_and_enough_effective_rows() -> None:
+    table = reliability_bins(*_weighted_world(20_000)[:2], weights=_weighted_world(20_000)[2])
+    assert table.column("share") == pytest.approx(np.full(15, 1 / 15), rel=0.02)
+    few = reliability_bins(*_weighted_world(900)[:2], weights=_weighted_world(900)[2])
+    assert 1 < len(few.bins) < 9
+    assert few.column("effective_n").min() >= 100
+    assert expected_calibration_error(few).n == few.effective_n < 500
+
+
+def test_a_cut_between_equal_scores_moves_to_the_nearer_end_by_weight() -> None:
+    scores, labels = [0.1, 0.5, 0.5, 0.9], [0, 1, 0, 1]
+    plain = reliability_bins(labels, scores, n_bins=2, min_rows=1)
+    assert [row.n for row in plain.bins] == [1, 3]  # both ends are as near: the lower
+    tied, weights = [0.1, 0.5, 0.5, 0.5, 0.5, 0.9], [3, 6, 1, 1, 1, 6]
+    heavy = reliability_bins([0, 1] * 3, tied, n_bins=2, min_rows=1, weights=weights)
+    assert [row.n for row in heavy.bins] == [5, 1]
+
+
+def test_few_effective_rows_make_few_bins_of_about_equal_weight() -> None:
+    labels, scores = _world(3_000)
+    weights = np.where(np.random.default_rng(1).random(3_000) < 0.1, 40.0, 1.0)
+    table = reliability_bins(labels, scores, weights=weights)
+    assert 2 < len(table.bins) < 5
+    assert table.column("share").max() < 1.3 * table.column("share").min()
+
+
+def test_bins_of_one_heavy_row_join_their_neighbours() -> None:
+    labels, scores = _world(3_000)
+    weights = np.ones(3_000)
+    weights[scores.argmin()] = 300.0
+    table = reliability_bins(labels, scores, weights=weights, n_bins=10, strategy="width")
+    assert table.column("effective_n").min() >= 100
+    assert len(table.bins) < 10
+
+
+def test_bounds_of_counts_that_are_not_whole_lie_between_those_of_whole_ones() -> None:
+    n = np.full(5, 10.0)
+    low, high = clopper_pearson(np.array([0.0, 0.5, 1.0, 9.5, 10.0]), n, 0.05)
+    assert 0 == low[0] < low[1] < low[2] / 10
+    assert 1 == high[4] > high[3]
+    assert 1 - high[3] == pytest.approx(low[1])
+
+
+def test_a_weighted_standard_error_is_at_least_that_of_the_weighted_sum() -> None:
+    labels, scores, weights = _weighted_world(100_000)
+    table = reliability_bins(labels, scores, weights=weights)
+    place = np.searchsorted(table.column("upper"), scores)
+    share = weights / np.bincount(place, weights)[place]
+    exact = np.bincount(place, share**2 * scores * (1 - scores)) ** 0.5
+    assert (table.column("standard_error") >= exact - 1e-12).all()
+    assert table.column("standard_error") == pytest.approx(exact, rel=0.15)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_only_the_ratios_of_weights_count(scale) -> None:
+    labels, scores, weights = _weighted_world(2_000)
+    plain, scaled = (
+        reliability_bins(labels, scores, weights=w) for w in (weights, weights * scale)
+    )
+    assert scaled.column("deviation") == pytest.approx(plain.column("deviation"))
+    assert scaled.column("low") == pytest.approx(plain.column("low"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ([1.0], "shape"),
+        ([[1.0, 1.0, 1.0]], "shape"),
+        (["1", "1", "1"], "type"),
+        ([1.0, 1.0, -0.1], "-0.1"),
+        ([1.0, 1.0, float("nan")], "nan"),
+        ([1.0, 1.0, float("inf")], "inf"),
+        ([0.0, 0.0, 0.0], "0.0 to 0.0"),
+        ([0.0, 1.0, 2.0], "all 2 labels are 1"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(weights, said) -> None:
+    with pytest.raises(GateError, match=said):
+        reliability_bins([0, 1, 1], [0.5, 0.5, 0.5], weights=weights)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.booleans(),
+            st.sampled_from([0.0, 1e-300, 0.3, 0.3, 0.7, 1.0]),
+            st.sampled_from([1e-300, 1e-9, 1.0, 1.0, 7.0, 1e9]),
+        ),
+        min_size=2,
+        max_size=60,
+    ),
+    st.integers(1, 5),
+    st.sampled_from(["mass", "width"]),
+)
+def test_extreme_weights_still_give_finite_ordered_intervals(rows, n_bins, strategy) -> None:
+    labels, scores, weights = (np.array(column) for column in zip(*rows, strict=True))
+    labels[:2], weights[:2] = [True, False], [1e9, 5e8]
+    table = reliability_bins(
+        labels, scores, weights=weights, n_bins=n_bins, strategy=strategy, min_rows=1
+    )
+    assert table.column("share").sum() == pytest.approx(1.0)
+    for estimate in (expected_calibration_error(table), maximum_bin_deviation(table)):
+        assert 0 <= estimate.low <= estimate.high <= 1 + 1e-12
+
+
+def test_numbers_without_weights_stay_what_they_were() -> None:
+    """Written down before weights and the one packed sort came."""
+    i = np.arange(10_000)
+    scores = ((7_919 * i % 10_007) / 10_007) ** 2
+    table = reliability_bins((104_729 * i % 9_973) / 9_973 < scores + 0.03, scores)
+    ece, worst = expected_calibration_error(table), maximum_bin_deviation(table)
+    found = (ece.value, ece.low, ece.high, worst.value, worst.low, worst.high, debiased_ece(table))
+    assert found == pytest.approx(
+        (
+            0.0307416880223416,
+            0.024021918937019437,
+            0.03967105621826464,
+            0.03585266974402557,
+            0.01583851535099339,
+            0.09275640388949125,
+            0.030354326718086133,
+        ),
+        rel=1e-10,
+        abs=0,
+    )

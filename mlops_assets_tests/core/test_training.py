@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops_assets.core.training import FittedModel, Rows, fit, importance
+from mlops_assets.core.venn_abers import fit_venn_abers
 from mlops_assets.errors import GateError
 
 
@@ -55,6 +56,22 @@ def test_the_estimator_learns_from_the_train_rows_only(model: FittedModel) -> No
     inner = model.classifier.estimator.estimator
     expected = alone.predict_proba(HOLDOUT.inputs)
     np.testing.assert_array_equal(inner.predict_proba(HOLDOUT.inputs), expected)
+
+
+def test_venn_abers_calibration_gives_pairs_that_enclose_the_probabilities() -> None:
+    calibrated = fitted(calibration="venn_abers")
+    low, high = calibrated.classifier.intervals(HOLDOUT.inputs).T
+    scores = calibrated.probabilities(HOLDOUT.inputs)
+    assert ((low < high) & (low <= scores) & (scores <= high)).all()
+
+
+def test_venn_abers_learns_from_the_calibrate_rows_and_the_estimator_from_train() -> None:
+    alone = estimator().fit(rows(600, 1).inputs, rows(600, 1).labels)
+    held = rows(400, 2)
+    steps = fit_venn_abers(alone.predict_proba(held.inputs)[:, 1], held.labels)
+    expected = steps.probabilities(alone.predict_proba(HOLDOUT.inputs)[:, 1])
+    given = fitted(calibration="venn_abers").probabilities(HOLDOUT.inputs)
+    np.testing.assert_array_equal(given, expected)
 
 
 def test_probabilities_are_those_of_the_positive_class(model: FittedModel) -> None:

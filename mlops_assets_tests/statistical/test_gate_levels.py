@@ -171,28 +171,12 @@ def test_valid_conformal_rules_do_not_fail_and_a_model_at_85_percent_does_not_pa
 def test_the_law_of_coverage_is_that_of_fitted_rules() -> None:
     """Fit, score and judge for real: nothing of the law is assumed."""
 
-    class Given:
-        classes_ = np.array([0, 1])
-        n_features_in_ = 1
-
-        def fit(self, features, labels):
-            return self
-
-        def predict_proba(self, features):
-            return np.column_stack([1 - features[:, 0], features[:, 0]])
-
-        def predict(self, features):
-            return (features[:, 0] >= 0.5).astype(int)
-
-        def __sklearn_is_fitted__(self) -> bool:
-            return True
-
     rng = np.random.default_rng(8)
     held = 0
     for _ in range(RUNS):
         scores = rng.random(2_000)
         labels = rng.random(2_000) < scores
-        rule = fit_conformal_rule(Given(), scores[:600, None], labels[:600], 0.9)
+        rule = fit_conformal_rule(scores[:600], labels[:600], 0.9)
         estimate = coverage(labels[600:], rule.prediction_sets(scores[600:]), rule)
         held += estimate.low <= rule.expected_coverage <= estimate.high
     assert _at_least(held, 0.95)
