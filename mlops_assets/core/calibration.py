@@ -10,7 +10,7 @@ number of rows is Kish's effective number, (sum w)^2 / sum w^2: the intervals ar
 narrower than those of equal weights for as many rows.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -74,7 +74,8 @@ class ReliabilityBins:
 
     def __post_init__(self) -> None:
         """Raise a GateError for damaged bins, so that no estimate is ever made of them."""
-        numbers = [value for row in self.bins for value in astuple(row)]
+        names = [field.name for field in fields(Bin)]
+        numbers = [getattr(row, name) for row in self.bins for name in names]
         rows = sum(row.n for row in self.bins)
         if not self.bins or rows != self.n or not np.isfinite(numbers).all():
             raise GateError(

@@ -8,20 +8,20 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from feast import (
-    Entity,
-    FeatureStore,
-    FeatureView,
-    Field,
-    FileSource,
-    ValueType,
-)
+import pytest
+from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
 from feast.types import Float64, Int64
 
 STORE = "mlops_assets.stores.asof_offline_store.AsofDuckDBOfflineStore"
 START = datetime(2024, 3, 10, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+FEAST_WARNINGS = [
+    # Feast says so on every saved dataset.
+    pytest.mark.filterwarnings("ignore:.*is an experimental feature:RuntimeWarning"),
+    # ibis 12 calls a method that duckdb 2.0 deprecates (substrait views and Feast's own store).
+    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis"),
+]
 
 
 def at(minutes: float) -> datetime:
@@ -64,6 +64,16 @@ def source(path: Path | str, **more: Any) -> FileSource:
     return FileSource(path=str(path), file_format=ParquetFormat(), **(times | more))
 
 
+def renamed_source(folder: Path, *, times: bool = False) -> FileSource:
+    """The history under other column names, mapped to the view's; the times only if asked."""
+    path = folder / "raw.parquet"
+    pq.write_table(HISTORY.rename_columns(["d", "e", "c", "t", "r"]), path)
+    names = {"d": "driver", "t": "trips", "r": "rating"}
+    if times:
+        return source(path, field_mapping=names | {"e": "event", "c": "created"})
+    return source(path, field_mapping=names, timestamp_field="e", created_timestamp_column="c")
+
+
 def view(path: Path | str, *, name: str = "stats", **more: Any) -> FeatureView:
     schema = [
         Field(name="driver", dtype=Int64),
@@ -97,6 +107,12 @@ def make_store(folder: Path, **offline: Any) -> FeatureStore:
 
 def ask(drivers: Sequence[Any], moments: Sequence[Any], **more: Any) -> pd.DataFrame:
     return pd.DataFrame({"driver": drivers, "event_timestamp": moments, **more})
+
+
+def trips_of(store: FeatureStore, drivers: Sequence[Any], moments: Sequence[Any]) -> list[Any]:
+    """The feature `trips` of drivers as it was known at moments."""
+    answer = store.get_historical_features(ask(drivers, moments), ["stats:trips"])
+    return answer.to_df()["trips"].tolist()
 
 
 def daily_folder(folder: Path, rows: pa.Table = HISTORY) -> Path:

@@ -11,15 +11,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
-from feast.data_format import ParquetFormat
+from feast import Entity, FeatureStore, FeatureView, Field, RepoConfig, ValueType
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Float64, Int64, String
 
-OFFLINE = "mlops_assets.stores.asof_offline_store.AsofDuckDBOfflineStore"
+from mlops_assets_tests.stores.asof_world import STORE as OFFLINE
+from mlops_assets_tests.stores.asof_world import source
+
 ONLINE = "mlops_assets.stores.online_store.NewestOnlineStore"
 REDIS_URL = os.environ.get("MLOPS_TEST_REDIS_URL", "redis://127.0.0.1:6379")
 NOW = datetime(2024, 5, 20, tzinfo=UTC)
@@ -32,6 +33,7 @@ PRESENT, NOT_FOUND, EXPIRED = (
 
 ORIGIN = Entity(name="origin", join_keys=["origin"], value_type=ValueType.STRING)
 DEST = Entity(name="dest", join_keys=["dest"], value_type=ValueType.STRING)
+REFS = ["delays:mean", "delays:flights"]
 
 
 def ago(hours: float) -> datetime:
@@ -89,11 +91,6 @@ def make_store(folder: Path, online: dict[str, Any]) -> FeatureStore:
     return FeatureStore(config=make_config(folder, online))
 
 
-def source(path: Path | str, **more: Any) -> FileSource:
-    times = {"timestamp_field": "event", "created_timestamp_column": "created"}
-    return FileSource(path=str(path), file_format=ParquetFormat(), **(times | more))
-
-
 def view(path: Path | str, name: str = "delays", **more: Any) -> FeatureView:
     """A view of `mean` and `flights` by origin (and by what `entities` says)."""
     entities = more.pop("entities", [ORIGIN])
@@ -101,6 +98,13 @@ def view(path: Path | str, name: str = "delays", **more: Any) -> FeatureView:
     features = [Field(name="mean", dtype=Float64), Field(name="flights", dtype=Int64)]
     defaults = {"schema": [*keys, *features], "ttl": 24 * HOUR, "source": source(path)}
     return FeatureView(name=name, entities=entities, **(defaults | more))
+
+
+def delays_store(folder: Path, online: dict[str, Any], *rows: tuple[Any, ...]) -> FeatureStore:
+    """A store that knows the view `delays`, by origin, over a file of rows; nothing is loaded."""
+    store = make_store(folder, online)
+    store.apply([ORIGIN, view(write(folder / "d.parquet", *rows))])
+    return store
 
 
 def table(*rows: tuple[Any, ...], keys: tuple[str, ...] = ("origin",)) -> pa.Table:

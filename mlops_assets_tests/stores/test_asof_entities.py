@@ -6,43 +6,14 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from feast import (
-    FeatureStore,
-)
+from feast import FeatureStore
 
 from mlops_assets.errors import ContractError, DeclarationError
-from mlops_assets.stores.asof_offline_store import (
-    AsofDuckDBOfflineStore,
-)
-from mlops_assets_tests.stores.asof_world import (
-    DRIVER,
-    HISTORY,
-    ask,
-    day,
-    make_store,
-    view,
-)
+from mlops_assets.stores.asof_offline_store import AsofDuckDBOfflineStore
+from mlops_assets_tests.stores.asof_world import DRIVER, FEAST_WARNINGS, ask, day, view
 
-pytestmark = [
-    # Feast says so on every saved dataset.
-    pytest.mark.filterwarnings("ignore:.*is an experimental feature:RuntimeWarning"),
-    # ibis 12 calls a method that duckdb 2.0 deprecates (substrait views and Feast's own store).
-    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis"),
-]
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Path:
-    path = tmp_path / "history.parquet"
-    pq.write_table(HISTORY, path)
-    return path
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FeatureStore:
-    return make_store(tmp_path)
+pytestmark = FEAST_WARNINGS
 
 
 def test_a_frame_of_no_rows_gives_no_rows_of_the_same_columns(

@@ -8,12 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import (
-    FeatureService,
-    FeatureStore,
-    Field,
-    RequestSource,
-)
+from feast import FeatureService, FeatureStore, Field, RequestSource
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
@@ -29,40 +24,23 @@ from mlops_assets.stores.asof_offline_store import (
 )
 from mlops_assets_tests.stores.asof_world import (
     DRIVER,
+    FEAST_WARNINGS,
     HISTORY,
     ask,
     day,
     make_store,
-    source,
+    renamed_source,
     trips,
+    trips_of,
     view,
 )
 
-pytestmark = [
-    # Feast says so on every saved dataset.
-    pytest.mark.filterwarnings("ignore:.*is an experimental feature:RuntimeWarning"),
-    # ibis 12 calls a method that duckdb 2.0 deprecates (substrait views and Feast's own store).
-    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis"),
-]
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Path:
-    path = tmp_path / "history.parquet"
-    pq.write_table(HISTORY, path)
-    return path
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FeatureStore:
-    return make_store(tmp_path)
+pytestmark = FEAST_WARNINGS
 
 
 def test_a_row_sees_only_what_was_known_at_its_time(store: FeatureStore, history: Path) -> None:
     store.apply([DRIVER, view(history)])
-    frame = ask([2, 2, 2], [day(1, 1), day(4), day(5)])
-    answer = store.get_historical_features(frame, ["stats:trips"]).to_df()
-    assert answer["trips"].tolist() == [20, 20, 21]
+    assert trips_of(store, [2, 2, 2], [day(1, 1), day(4), day(5)]) == [20, 20, 21]
 
 
 def test_the_cutoff_can_be_switched_off_and_feasts_own_switch_turns_it_on(
@@ -81,8 +59,7 @@ def test_a_late_row_that_arrives_between_check_and_join_is_still_cut_off(
 ) -> None:
     store.apply([DRIVER, view(history)])
     monkeypatch.setattr(asof_join, "late_rows", lambda side: "SELECT 1 WHERE false")
-    answer = store.get_historical_features(ask([2], [day(4)]), ["stats:trips"]).to_df()
-    assert answer["trips"].tolist() == [20]
+    assert trips_of(store, [2], [day(4)]) == [20]
 
 
 def test_times_come_back_zoned_in_utc_and_numbers_as_they_are_stored(
@@ -105,13 +82,7 @@ def test_times_come_back_zoned_in_utc_and_numbers_as_they_are_stored(
 def test_field_mapping_renames_features_keys_and_times(
     store: FeatureStore, tmp_path: Path, mapped_times: bool
 ) -> None:
-    pq.write_table(HISTORY.rename_columns(["d", "e", "c", "t", "r"]), tmp_path / "raw.parquet")
-    names = {"d": "driver", "t": "trips", "r": "rating"}
-    times = {"timestamp_field": "e", "created_timestamp_column": "c"}
-    if mapped_times:
-        names |= {"e": "event", "c": "created"}
-        times = {"timestamp_field": "event", "created_timestamp_column": "created"}
-    mapped = source(tmp_path / "raw.parquet", field_mapping=names, **times)
+    mapped = renamed_source(tmp_path, times=mapped_times)
     store.apply([DRIVER, view("", source=mapped)])
     answer = store.get_historical_features(ask([1, 2], [day(3)] * 2), ["stats:rating"]).to_df()
     assert answer["rating"].tolist() == [4.6, 3.5]
@@ -276,20 +247,13 @@ def test_a_limit_of_memory_and_threads_is_obeyed(tmp_path: Path, history: Path) 
     store = make_store(tmp_path, memory_limit="300MB", threads=1)
     store.apply([DRIVER, view(history)])
     assert isinstance(store.config.offline_store, AsofDuckDBOfflineStoreConfig)
-    answer = store.get_historical_features(ask([1], [day(3)]), ["stats:trips"]).to_df()
-    assert answer["trips"].tolist() == [11]
+    assert trips_of(store, [1], [day(3)]) == [11]
 
 
 def test_a_view_with_mapped_columns_or_without_entity_materializes(
     store: FeatureStore, tmp_path: Path, history: Path
 ) -> None:
-    pq.write_table(HISTORY.rename_columns(["d", "e", "c", "t", "r"]), tmp_path / "raw.parquet")
-    mapped = source(
-        tmp_path / "raw.parquet",
-        field_mapping={"d": "driver", "t": "trips", "r": "rating"},
-        timestamp_field="e",
-        created_timestamp_column="c",
-    )
+    mapped = renamed_source(tmp_path)
     whole = view(history, name="whole", entities=[], schema=[Field(name="rating", dtype=Float64)])
     store.apply([DRIVER, view("", source=mapped), whole])
     store.materialize(day(1), day(3))

@@ -12,38 +12,25 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import (
-    Entity,
-    FeatureView,
-    Field,
-    FileSource,
-    RepoConfig,
-    ValueType,
-)
-from feast.data_format import ParquetFormat
+from feast import Entity, FeatureView, Field, RepoConfig, ValueType
 from feast.infra.offline_stores import duckdb as feast_duckdb
 from feast.types import Int64, String
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.stores import asof_retrieval
-from mlops_assets.stores.asof_offline_store import (
-    AsofDuckDBOfflineStore,
-)
+from mlops_assets.stores.asof_offline_store import AsofDuckDBOfflineStore
 from mlops_assets_tests.stores.asof_oracle import Row, possible_answers
 from mlops_assets_tests.stores.asof_world import (
+    FEAST_WARNINGS,
     MINUTE,
     START,
     STORE,
     at,
+    source,
 )
 
-pytestmark = [
-    # Feast says so on every saved dataset.
-    pytest.mark.filterwarnings("ignore:.*is an experimental feature:RuntimeWarning"),
-    # ibis 12 calls a method that duckdb 2.0 deprecates (substrait views and Feast's own store).
-    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis"),
-]
+pytestmark = FEAST_WARNINGS
 
 # --- against the oracle ----------------------------------------------------------------------
 
@@ -103,12 +90,7 @@ def view_of(path: Path, keys: Sequence[str], ttl: timedelta | None, created: boo
             Field(name="value", dtype=Int64),
             Field(name="text", dtype=String),
         ],
-        source=FileSource(
-            path=str(path),
-            file_format=ParquetFormat(),
-            timestamp_field="event",
-            created_timestamp_column="created" if created else "",
-        ),
+        source=source(path, created_timestamp_column="created" if created else ""),
     )
 
 

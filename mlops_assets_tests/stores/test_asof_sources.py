@@ -1,5 +1,6 @@
 """Sources of every layout: what is read, what is written, and what broken ones say."""
 
+import math
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,7 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import (
-    FeatureStore,
-    FileSource,
-    PushSource,
-)
+from feast import FeatureStore, FileSource, PushSource
 from feast.data_format import DeltaFormat
 from feast.data_source import PushMode
 from feast.infra.offline_stores import duckdb as feast_duckdb
@@ -21,42 +18,25 @@ from mlops_assets.errors import ContractError, SourceError
 from mlops_assets.stores import asof_source
 from mlops_assets_tests.stores.asof_world import (
     DRIVER,
+    FEAST_WARNINGS,
     HISTORY,
     ask,
     daily_folder,
     day,
-    make_store,
     source,
     trips,
+    trips_of,
     view,
 )
 
-pytestmark = [
-    # Feast says so on every saved dataset.
-    pytest.mark.filterwarnings("ignore:.*is an experimental feature:RuntimeWarning"),
-    # ibis 12 calls a method that duckdb 2.0 deprecates (substrait views and Feast's own store).
-    pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis"),
-]
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Path:
-    path = tmp_path / "history.parquet"
-    pq.write_table(HISTORY, path)
-    return path
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FeatureStore:
-    return make_store(tmp_path)
+pytestmark = FEAST_WARNINGS
 
 
 def test_pushed_rows_are_appended_to_a_file(store: FeatureStore, history: Path) -> None:
     pushed = PushSource(name="push", batch_source=source(history))
     store.apply([DRIVER, view("", source=pushed)])
     store.push("push", trips((3, day(4), day(4), 30, 5.0)).to_pandas(), to=PushMode.OFFLINE)
-    answer = store.get_historical_features(ask([1, 3], [day(6)] * 2), ["stats:trips"]).to_df()
-    assert answer["trips"].tolist() == [11, 30]
+    assert trips_of(store, [1, 3], [day(6)] * 2) == [11, 30]
     assert sorted(path.name for path in history.parent.glob("*hist*")) == [history.name]
 
 
@@ -71,8 +51,7 @@ def test_written_rows_become_new_files_of_their_days_beside_the_old_ones(
     names = sorted(path.name for path in folder.iterdir())
     assert [name[:10] for name in names] == ["2024-05-01", "2024-05-02", "2024-05-03", "2024-05-04"]
     assert {name: (folder / name).read_bytes() for name in old} == old
-    answer = store.get_historical_features(ask([1] * 2, [day(4), day(6)]), ["stats:trips"]).to_df()
-    assert answer["trips"].tolist() == [12, 13]
+    assert trips_of(store, [1, 1], [day(4), day(6)]) == [12, 13]
 
 
 def test_rows_that_do_not_fit_are_refused_and_nothing_changes(
@@ -110,8 +89,7 @@ def test_a_relative_folder_or_glob_is_found_from_the_repository(
 ) -> None:
     daily_folder(tmp_path / "daily")
     store.apply([DRIVER, view(path)])
-    answer = store.get_historical_features(ask([1], [day(3)]), ["stats:trips"]).to_df()
-    assert answer["trips"].tolist() == [11]
+    assert trips_of(store, [1], [day(3)]) == [11]
 
 
 def test_a_row_in_the_file_of_another_day_is_still_found(
@@ -121,18 +99,16 @@ def test_a_row_in_the_file_of_another_day_is_still_found(
     stray = trips((1, day(6), day(6), 66, 1.0))
     pq.write_table(stray, folder / "2024-05-02.parquet")
     store.apply([DRIVER, view(folder, ttl=timedelta(days=1))])
-    answer = store.get_historical_features(ask([1], [day(6, 1)]), ["stats:trips"]).to_df()
-    assert answer["trips"].tolist() == [66]
+    assert trips_of(store, [1], [day(6, 1)]) == [66]
 
 
 def test_a_rewritten_file_is_seen_at_once(store: FeatureStore, tmp_path: Path) -> None:
     folder = daily_folder(tmp_path / "daily")
     store.apply([DRIVER, view(folder, ttl=timedelta(days=2))])
-    before = store.get_historical_features(ask([1], [day(9)]), ["stats:trips"]).to_df()
+    before = trips_of(store, [1], [day(9)])
     pq.write_table(trips((1, day(8), day(8), 80, 1.0)), folder / "2024-05-01.parquet")
-    after = store.get_historical_features(ask([1], [day(9)]), ["stats:trips"]).to_df()
-    assert before["trips"].isna().all()
-    assert after["trips"].tolist() == [80]
+    assert before == pytest.approx([math.nan], nan_ok=True)
+    assert trips_of(store, [1], [day(9)]) == [80]
 
 
 def test_a_feature_that_older_files_lack_is_null_there(store: FeatureStore, tmp_path: Path) -> None:
@@ -145,6 +121,19 @@ def test_a_feature_that_older_files_lack_is_null_there(store: FeatureStore, tmp_
     ).to_df()
     assert answer["trips"].tolist() == [10, 11]
     assert answer["rating"].isna().tolist() == [True, False]
+
+
+def test_a_column_that_newer_files_hold_wider_is_read_whole(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    folder = daily_folder(
+        tmp_path / "daily", trips(*((1, day(n), day(n), 2**40, 1.0) for n in (1, 2)))
+    )
+    narrow = trips((1, day(1), day(1), 7, 1.0))
+    column = narrow["trips"].cast(pa.int32())
+    pq.write_table(narrow.set_column(3, "trips", column), folder / "2024-05-01.parquet")
+    store.apply([DRIVER, view(folder)])
+    assert trips_of(store, [1, 1], [day(1, 1), day(3)]) == [7, 2**40]
 
 
 def test_a_delta_source_is_read_by_feasts_own_reader(
@@ -164,18 +153,17 @@ def test_a_delta_source_is_read_by_feasts_own_reader(
         created_timestamp_column="created",
     )
     store.apply([DRIVER, view("", source=delta)])
-    answer = store.get_historical_features(ask([1], [day(3)]), ["stats:trips"]).to_df()
-    assert answer["trips"].tolist() == [11]
+    assert trips_of(store, [1], [day(3)]) == [11]
     assert set(asked) == {str(tmp_path / "table")}
 
 
 def test_a_missing_source_is_named(store: FeatureStore, tmp_path: Path) -> None:
     store.apply([DRIVER, view(tmp_path / "nowhere.parquet")])
     with pytest.raises(SourceError, match=r"nowhere\.parquet does not exist"):
-        store.get_historical_features(ask([1], [day(3)]), ["stats:trips"]).to_df()
+        trips_of(store, [1], [day(3)])
     (tmp_path / "nowhere.parquet").mkdir()
     with pytest.raises(SourceError, match="holds no Parquet file"):
-        store.get_historical_features(ask([1], [day(3)]), ["stats:trips"]).to_df()
+        trips_of(store, [1], [day(3)])
 
 
 @pytest.mark.parametrize("layout", ["file", "folder"])
@@ -186,7 +174,7 @@ def test_a_truncated_source_is_named(
     broken.write_bytes(broken.read_bytes()[:300])
     store.apply([DRIVER, view(history if layout == "file" else broken.parent)])
     with pytest.raises(SourceError, match=broken.name):
-        store.get_historical_features(ask([1], [day(3)]), ["stats:trips"]).to_df()
+        trips_of(store, [1], [day(3)])
 
 
 def test_a_source_without_the_column_is_named_with_the_nearest(
@@ -248,8 +236,7 @@ def test_a_file_may_have_the_signs_of_a_glob_in_its_name(
     odd = tmp_path / "it's [1]*.parquet"
     pq.write_table(HISTORY, odd)
     store.apply([DRIVER, view(odd)])
-    answer = store.get_historical_features(ask([1], [day(3)]), ["stats:trips"]).to_df()
-    assert answer["trips"].tolist() == [11]
+    assert trips_of(store, [1], [day(3)]) == [11]
 
 
 def test_a_source_that_disappears_before_the_job_runs_is_named(

@@ -1,6 +1,5 @@
 """Loading the online store from the lake: the same rows as Feast loads, in batches, repeatable."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,27 +27,21 @@ from mlops_assets.errors import ContractError, DeclarationError, UnknownNameErro
 from mlops_assets.stores import online_materialize
 from mlops_assets.stores.online_materialize import Materialized, materialize
 from mlops_assets.stores.online_reader import OnlineReader
+from mlops_assets_tests.stores.asof_world import source
 from mlops_assets_tests.stores.online_world import (
     DEST,
     NOW,
     ORIGIN,
+    REFS,
     ago,
     answers,
+    delays_store,
     frame,
     make_store,
-    settings_for,
-    source,
     table,
     view,
     write,
 )
-
-REFS = ["delays:mean", "delays:flights"]
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def online(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    yield from settings_for(request.param, tmp_path)
 
 
 @pytest.fixture
@@ -104,8 +97,7 @@ steps = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=4)
 def test_windows_in_any_order_and_pushes_between_end_with_the_newest(
     tmp_path: Path, online: dict[str, Any], data: Any, windows: Any, pushed: Any, passes: int
 ) -> None:
-    store = make_store(tmp_path, online)
-    store.apply([ORIGIN, view(write(tmp_path / "d.parquet", *data))])
+    store = delays_store(tmp_path, online, *data)
     store._get_provider().online_store.teardown(
         store.config, [store.get_feature_view("delays")], []
     )
@@ -186,9 +178,8 @@ def columns_of(refs: list[str]) -> list[str]:
 def test_a_pushed_row_is_packed_as_the_materialized_one_and_a_repeat_writes_nothing(
     tmp_path: Path, sqlite: dict[str, Any]
 ) -> None:
-    store = make_store(tmp_path, sqlite)
     data = [("EWR", ago(2), NOW, 1.5, 3), ("JFK", ago(1), NOW, None, 4)]
-    store.apply([ORIGIN, view(write(tmp_path / "d.parquet", *data))])
+    store = delays_store(tmp_path, sqlite, *data)
     load(store)
 
     def files() -> list[bytes]:
@@ -204,9 +195,8 @@ def test_a_run_that_was_cut_short_is_completed_by_the_next(
     tmp_path: Path, online: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(online_materialize, "ROWS_PER_BATCH", 2048)
-    store = make_store(tmp_path, online)
     data = [(f"k{i}", ago(2), NOW, 1.0, i) for i in range(5_000)]
-    store.apply([ORIGIN, view(write(tmp_path / "d.parquet", *data))])
+    store = delays_store(tmp_path, online, *data)
 
     def stop(_: int) -> None:
         raise KeyboardInterrupt
@@ -291,8 +281,7 @@ def test_what_cannot_be_loaded_is_named(
 
 
 def test_another_online_store_is_refused(tmp_path: Path) -> None:
-    store = make_store(tmp_path, {"type": "sqlite", "path": str(tmp_path / "feast.db")})
-    store.apply([ORIGIN, view(write(tmp_path / "d.parquet"))])
+    store = delays_store(tmp_path, {"type": "sqlite", "path": str(tmp_path / "feast.db")})
     with pytest.raises(DeclarationError, match="SqliteOnlineStore"):
         load(store)
 
@@ -313,9 +302,8 @@ def test_a_value_that_does_not_fit_its_type_stops_the_load(
 def test_feasts_own_materialize_keeps_the_newest_too(
     tmp_path: Path, online: dict[str, Any]
 ) -> None:
-    store = make_store(tmp_path, online)
     data = [("EWR", ago(2), NOW, 1.0, 1), ("EWR", ago(1), NOW, 2.0, 2)]
-    store.apply([ORIGIN, view(write(tmp_path / "d.parquet", *data))])
+    store = delays_store(tmp_path, online, *data)
     store.materialize(ago(3), NOW)
     store.materialize(ago(3), NOW - timedelta(minutes=90))
     assert flights(store, "EWR") == [2]

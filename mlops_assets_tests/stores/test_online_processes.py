@@ -7,12 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from mlops_assets.stores.online_store import NewestOnlineStore
 from mlops_assets_tests.stores.online_world import (
@@ -21,21 +17,8 @@ from mlops_assets_tests.stores.online_world import (
     feast_row,
     make_config,
     means,
-    settings_for,
     view,
 )
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def online(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    yield from settings_for(request.param, tmp_path)
-
-
-@pytest.fixture
-def plain(tmp_path: Path, online: dict[str, Any]) -> Any:
-    """The plugin alone: (store, config, view)."""
-    store = NewestOnlineStore()
-    return store, make_config(tmp_path, online), view(tmp_path / "none.parquet", ttl=timedelta(0))
 
 
 def _write_many(folder: Path, online: dict[str, Any], first: int, count: int) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from mlops_assets.errors import ContractError, DataError, DeclarationError
 from mlops_assets.stores import online_keys
 from mlops_assets.stores.online_store import NewestOnlineStore, NewestOnlineStoreConfig
+from mlops_assets_tests.stores.asof_world import source
 from mlops_assets_tests.stores.online_world import (
     DEST,
     EXPIRED,
@@ -31,8 +31,10 @@ from mlops_assets_tests.stores.online_world import (
     NOW,
     ORIGIN,
     PRESENT,
+    REFS,
     ago,
     answers,
+    delays_store,
     feast_row,
     frame,
     key,
@@ -41,26 +43,9 @@ from mlops_assets_tests.stores.online_world import (
     means,
     redis_keys,
     serialized,
-    settings_for,
-    source,
     view,
     write,
 )
-
-REFS = ["delays:mean", "delays:flights"]
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def online(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    yield from settings_for(request.param, tmp_path)
-
-
-@pytest.fixture
-def plain(tmp_path: Path, online: dict[str, Any]) -> Any:
-    """The plugin alone: (store, config, view)."""
-    store = NewestOnlineStore()
-    return store, make_config(tmp_path, online), view(tmp_path / "none.parquet", ttl=timedelta(0))
-
 
 # Newest wins
 
@@ -217,8 +202,7 @@ def test_a_value_older_than_its_ttl_is_null_and_says_so(
 def test_without_as_of_ages_are_reckoned_against_the_clock(
     tmp_path: Path, online: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = make_store(tmp_path, online | {"as_of": None})
-    store.apply([ORIGIN, view(write(tmp_path / "d.parquet"))])
+    store = delays_store(tmp_path, online | {"as_of": None})
     store.write_to_online_store("delays", frame(("EWR", ago(23), NOW, 1.5, 3)))
     found = []
     for moment in (NOW, NOW + 2 * HOUR):
@@ -229,8 +213,7 @@ def test_without_as_of_ages_are_reckoned_against_the_clock(
 
 
 def test_a_null_value_is_present_and_nan_is_null(tmp_path: Path, online: dict[str, Any]) -> None:
-    store = make_store(tmp_path, online)
-    store.apply([ORIGIN, view(write(tmp_path / "d.parquet"))])
+    store = delays_store(tmp_path, online)
     data = frame(("EWR", NOW, NOW, None, 3), ("JFK", NOW, NOW, float("nan"), 4))
     store.write_to_online_store("delays", data)
     values, statuses = answers(store, REFS, [{"origin": "EWR"}, {"origin": "JFK"}])
@@ -295,8 +278,7 @@ def test_push_reaches_the_online_and_the_offline_store(
 
 
 def test_a_row_of_an_older_schema_stays_readable(tmp_path: Path, online: dict[str, Any]) -> None:
-    store = make_store(tmp_path, online)
-    store.apply([ORIGIN, view(write(tmp_path / "d.parquet"))])
+    store = delays_store(tmp_path, online)
     store.write_to_online_store("delays", frame(("EWR", ago(2), NOW, 1.5, 3)))
     fields = {"origin": String, "flights": Int64, "gusts": Float64}
     schema = [Field(name=name, dtype=dtype) for name, dtype in fields.items()]
