@@ -26,6 +26,7 @@ from dagster._core.storage.event_log import SqlEventLogStorageTable, SqliteEvent
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy import func, select
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -86,8 +87,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         rows = [self._event_to_row(event) for event in events]
         insert = SqlEventLogStorageTable.insert()
         run.execute(insert, rows)
-        numbered = insert.returning(SqlEventLogStorageTable.c.id, sort_by_parameter_order=True)
-        return [row[0] for row in index.execute(numbered, rows)]
+        index.execute(insert, rows)
+        # SQLite counts on from the largest id, and has one writer at a time.
+        last = index.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar_one()
+        return list(range(last - len(rows) + 1, last + 1))
 
     def store_asset_check_event(self, event: EventLogEntry, event_id: int | None) -> None:
         """Store what a check's event says; one that is planned for some days as planned once."""

@@ -207,8 +207,10 @@ def stale_days(
     lake: Lake, feature_view: FeatureView, sources: Mapping[str, SourceMark]
 ) -> list[dt.date]:
     """Days of the calendar whose file is missing, or rests on other rows or another definition."""
-    found = lake.day_fingerprints(features(feature_view))
-    wanted = features_marks(feature_view, sources, days_of(feature_view))
+    found, days = lake.day_fingerprints(features(feature_view)), days_of(feature_view)
+    if not found:
+        return days
+    wanted = features_marks(feature_view, sources, days)
     return [day for day, mark in wanted.items() if found.get(day) != mark]
 
 
