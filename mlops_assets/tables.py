@@ -50,6 +50,15 @@ class Calendar(Declaration):
     end: dt.date | None = None
 
 
+def spanning(calendars: Iterable[Calendar]) -> Calendar:
+    """The calendar from the first day of all calendars to the last of all; of none, always."""
+    found = list(calendars)
+    ends = [calendar.end for calendar in found]
+    end = None if None in ends else max((end for end in ends if end), default=None)
+    start = min((calendar.start for calendar in found), default=dt.date(1970, 1, 1))
+    return Calendar(start=start, end=end)
+
+
 class Source(Declaration):
     """A raw table, copied from outside into the lake.
 

@@ -25,7 +25,7 @@ from mlops_assets.defs.quiet import accepted
 from mlops_assets.defs.resources import platform
 from mlops_assets.defs.sensors.stale_tables import stale_tables_sensor
 from mlops_assets.spec import ModelSpec, all_rows, all_sources, all_views
-from mlops_assets.tables import refuse_duplicates
+from mlops_assets.tables import refuse_duplicates, spanning
 
 
 def build_definitions(
@@ -47,6 +47,7 @@ def build_definitions(
 def _build(models: tuple[ModelSpec, ...], resources: Mapping[str, object]) -> dg.Definitions:
     refuse_duplicates("model", "the code location", models)
     sources, views, rows = all_sources(models), all_views(models), all_rows(models)
+    calendar = spanning([view.calendar for view in views])
     model_assets = [
         build(spec)
         for spec in models
@@ -61,7 +62,7 @@ def _build(models: tuple[ModelSpec, ...], resources: Mapping[str, object]) -> dg
     return dg.Definitions(
         assets=[
             *(raw_asset(source) for source in sources),
-            *(feature_asset(view) for view in views),
+            *(feature_asset(view, calendar) for view in views),
             *(statistics_asset(view) for view in views),
             *(rows_asset(table) for table in rows),
             registry_asset(models),

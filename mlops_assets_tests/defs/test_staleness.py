@@ -9,8 +9,9 @@ from mlops_assets.defs import keys, partitions
 from mlops_assets.defs.staleness import Staleness
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.engines import feature_contract as contract
+from mlops_assets.tables import Calendar, Column
 from mlops_assets_tests.defs.shop_home import DAYS, ShopHome
-from mlops_assets_tests.shop_world import ORDERS_CSV, day, service
+from mlops_assets_tests.shop_world import ORDERS_CSV, day, service, sums
 
 RAW_SALES, RAW_ORDERS = dg.AssetKey(["raw", "sales"]), dg.AssetKey(["raw", "orders"])
 VIEW, STATISTICS = (dg.AssetKey([group, "recent_sales"]) for group in ("features", "statistics"))
@@ -114,3 +115,25 @@ def test_days_that_no_run_has_judged_are_stale(home: ShopHome) -> None:
     for rule in contract.RULES:
         assert contract.judged(home.platform.lake, view, rule).holds
     assert home.stale() == Staleness((), (STATISTICS,), None)
+
+
+def test_views_of_different_days_are_brought_up_to_date_in_one_run(home: ShopHome) -> None:
+    [view] = home.spec.features.views
+    newer = view.model_copy(
+        update={
+            "name": "newer_sales",
+            "features": (Column(name="newer_last", type="float"),),
+            "calendar": Calendar(start=day(3), end=day(5)),
+            "build": lambda tables: sums(tables).rename(newer_last="amount_last"),
+        }
+    )
+    features = service(view).model_copy(update={"views": (view, newer)})
+    spec = home.spec.model_copy(update={"features": features})
+    both = ShopHome(home.folder, spec, home.platform, home.instance)
+    home.sell(LATE)
+    found = both.stale()
+    result = both.launch((*found.tables, *found.beside), partitions.tags(*found.days or ()))
+    assert result.success
+    assert both.stale() == NOTHING
+    assert list(home.platform.lake.days("features/newer_sales")) == [day(3), day(4)]
+    assert list(home.platform.lake.days("features/recent_sales")) == DAYS

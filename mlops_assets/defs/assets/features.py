@@ -10,7 +10,7 @@ from mlops_assets.engines import duckdb as engine
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.feature_store import service_digest
-from mlops_assets.tables import EntityRows, FeatureService, FeatureView
+from mlops_assets.tables import Calendar, EntityRows, FeatureService, FeatureView
 
 
 def raw_marks(platform: Platform, table: FeatureView | EntityRows) -> dict[str, str]:
@@ -18,8 +18,15 @@ def raw_marks(platform: Platform, table: FeatureView | EntityRows) -> dict[str, 
     return {s.name: engine.needed_mark(platform.lake, s).whole for s in table.sources}
 
 
-def feature_asset(view: FeatureView) -> dg.AssetsDefinition:
-    """Build the daily-partitioned asset of a feature view; a range of days is one run."""
+def feature_asset(view: FeatureView, calendar: Calendar) -> dg.AssetsDefinition:
+    """Build the daily-partitioned asset of a feature view; a range of days is one run.
+
+    Args:
+        view: the view.
+        calendar: the days of all views of the code location: Dagster runs views together only
+            when they have the same partitions. Of the days that the view does not have, nothing
+            is computed.
+    """
 
     @dg.asset(
         key=keys.features(view),
@@ -27,15 +34,16 @@ def feature_asset(view: FeatureView) -> dg.AssetsDefinition:
         kinds={"duckdb", "parquet"},
         description=view.description,
         deps=[keys.raw(source) for source in view.sources],
-        partitions_def=partitions.days(view.calendar),
+        partitions_def=partitions.days(calendar),
         backfill_policy=dg.BackfillPolicy.single_run(),
         metadata={"dagster/column_schema": metadata.schema(view.columns), "ttl": str(view.ttl)},
     )
     def table(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> dg.MaterializeResult:
-        days = partitions.chosen(context)
-        counts = engine.write_features(platform.lake, view, days)
+        own = set(engine.days_of(view))
+        days = [day for day in partitions.chosen(context) if day in own]
+        counts = engine.write_features(platform.lake, view, days) if days else {}
         for day, count in counts.items():
             context.add_asset_metadata(
                 {"dagster/partition_row_count": count}, partition_key=day.isoformat()
