@@ -138,6 +138,21 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
+def card(
+    version: Annotated[str, typer.Argument(help="Number of a version.")],
+    model: Annotated[str, typer.Argument(help="Model; may be left out if one exists.")] = "",
+) -> None:
+    """Print where the model card of a version is: one HTML file, for a browser or for print."""
+    from mlops_assets.card import FILE
+    from mlops_assets.definitions import SPECS
+    from mlops_assets.platform import Platform
+    from mlops_assets.settings import Settings
+
+    registry = Platform(Settings()).registry
+    typer.echo(registry.report_file(registry.version(_named(model, SPECS).name, version), FILE))
+
+
+@app.command()
 def dev() -> None:
     """Start Dagster and the MLflow UI on free ports; Ctrl-C stops both."""
     import signal

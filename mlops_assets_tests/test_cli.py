@@ -100,7 +100,7 @@ def test_every_command_of_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)", README)) - {"and"} <= targets
     verbs = set(re.findall(r"mlops-assets ([a-z]+)", README))
-    assert verbs <= {"run", "status", "dev", "features", "gates"}
+    assert verbs <= {"run", "status", "card", "dev", "features", "gates"}
 
 
 def test_the_python_of_the_readme_runs() -> None:

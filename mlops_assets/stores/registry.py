@@ -45,6 +45,8 @@ TRUSTED_TYPES = (
 """Types beyond those that skops itself trusts, each read and found to run nothing on loading."""
 
 MODEL_FILE = "model.skops"
+REPORT = "report"
+"""Folder of a run's artifacts for what its report shows."""
 REQUIREMENTS = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
 
 
@@ -183,7 +185,23 @@ class ModelRegistry:
             for name, content in files.items():
                 data = content.encode() if isinstance(content, str) else content
                 (Path(folder) / name).write_bytes(data)
-            self.client.log_artifacts(run_id, folder, "report")
+            self.client.log_artifacts(run_id, folder, REPORT)
+
+    def report_file(self, version: ModelVersion, name: str) -> str:
+        """Path of a file of a version's report, downloaded when it lies elsewhere.
+
+        Raises:
+            RegistryError: when the version has no such file.
+        """
+        run = self.client.get_run(version.run_id)
+        path = self._local(f"{run.info.artifact_uri}/{REPORT}") / name
+        if not path.exists():
+            raise RegistryError(
+                f"version {version.version} of {version.model!r} has no {name} in its report",
+                expected="a version that was judged by this version of the code",
+                do=f"materialize the calibration report of {version.model!r}",
+            )
+        return str(path)
 
     def tag(self, model: str, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""

@@ -2,6 +2,8 @@
 
 import json
 import re
+from html import unescape
+from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -97,8 +99,29 @@ def test_mlflow_tells_what_the_version_was_made_of(flights: Flights) -> None:
             "confusion_matrix.png",
             "classification_report.txt",
             "feature_importance.png",
+            "model_card.html",
         )
     }
+
+
+def test_the_card_of_a_version_says_what_the_gates_say(flights: Flights) -> None:
+    said = flights.command("card", "1")
+    assert said.returncode == 0, said.stderr
+    page = Path(said.stdout.strip()).read_text()
+    champion = flights.platform.registry.version(SPEC.name, "1")
+    for verdict in champion.verdicts:
+        assert verdict.reason in unescape(page)
+    assert champion.tags["mlops.snapshot"] in page
+    assert "May be released" in page
+    assert "<svg" in page
+    with opened(flights.platform.settings) as instance:
+        assert main_job.records.needed(instance, keys.report(SPEC))["model_card"]
+
+
+def test_a_version_without_a_card_is_told_in_words(flights: Flights) -> None:
+    missing = flights.command("card", "99")
+    assert missing.returncode == 1
+    assert "the registry has no version 99 of 'flight_delay'" in missing.stderr
 
 
 def test_running_again_has_nothing_to_do(flights: Flights) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from mlops_assets.card import FILE, model_card
 from mlops_assets.core import plots, splits, training
 from mlops_assets.core.evidence import Champion, Evidence
+from mlops_assets.core.model_card import render
 from mlops_assets.defs import keys, metadata, records
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec, Windows
@@ -48,7 +50,8 @@ def report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         importance = training.importance(fitted, holdout, seed=spec.seed)
         measured = evidence.metrics(spec.gates)
         pictures = _pictures(spec, version, evidence, importance)
-        _log(platform, version, evidence, measured, pictures, importance)
+        card = render(model_card(platform, spec, version, data, evidence, importance))
+        _log(platform, version, evidence, measured, {**pictures, FILE: card}, importance)
         return dg.MaterializeResult(
             metadata={
                 "version": version.version,
@@ -56,6 +59,7 @@ def report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                 "evidence": digest,
                 "champion_compared": evidence.champion.version if evidence.champion else "none",
                 "holdout_rows": len(holdout.labels),
+                "model_card": dg.MetadataValue.path(platform.registry.report_file(version, FILE)),
                 **{
                     name.removesuffix(".png"): metadata.picture(png, name)
                     for name, png in pictures.items()
@@ -117,10 +121,10 @@ def _log(
     version: ModelVersion,
     evidence: Evidence,
     measured: dict[str, float],
-    pictures: dict[str, bytes],
+    files: dict[str, bytes | str],
     importance: dict[str, float],
 ) -> None:
-    """Log metrics, pictures and texts to the version's MLflow run."""
+    """Log metrics, pictures, card and texts to the version's MLflow run."""
     from sklearn.metrics import classification_report
 
     decided = (evidence.probabilities >= evidence.threshold).astype(np.int64)
@@ -130,7 +134,7 @@ def _log(
         ),
         "feature_importance.json": json.dumps(importance, indent=1),
     }
-    platform.registry.log(version.run_id, measured, {**pictures, **texts})
+    platform.registry.log(version.run_id, measured, {**files, **texts})
 
 
 def _differences(evidence: Evidence) -> dg.MetadataValue:
