@@ -10,8 +10,8 @@ A check is planned per day of a run, and evaluated once: Dagster leaves the rows
 for ever. Here a check is planned once; when its evaluation names a day, the plan was of that day.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
 BATCH_SIZE = 2_000
 SECONDS_TO_WAIT = 30
+MOST_ENGINES = 20
+"""A server reads the databases of many runs, and none of them for long."""
 
 
 class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
@@ -116,6 +118,32 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         )
         with self.index_connection() as index:
             index.execute(plan.values(partition=evaluation.partition))
+
+    @contextmanager
+    def _connect(self, shard: str) -> "Iterator[Connection]":
+        """A transaction on a run's database, closed after it; its engine knows the statements."""
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        with self._db_lock:
+            if shard not in self._engines:
+                if len(self._engines) >= MOST_ENGINES:
+                    self._engines.clear()
+                self._engines[shard] = create_engine(
+                    self.conn_string_for_shard(shard),
+                    poolclass=NullPool,
+                    connect_args={"timeout": SECONDS_TO_WAIT},
+                )
+            engine = self._engines[shard]
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
+
+    @cached_property
+    def _engines(self) -> "dict[str, Engine]":
+        return {}
 
     def index_connection(self) -> "AbstractContextManager[Connection]":
         """A transaction on the database of all runs, whose connection stays open."""

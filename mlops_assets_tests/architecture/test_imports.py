@@ -25,13 +25,15 @@ ALLOWED = {
     "platform": {"core", "stores", "engines", *DECLARATIONS},
     "inference": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "recipe": {"core", "stores", "engines", "platform", *DECLARATIONS},
-    "defs": {"core", "stores", "engines", "platform", "inference", "recipe", *DECLARATIONS},
+    "card": {"core", "stores", "engines", "platform", *DECLARATIONS},
+    "defs": {"card", "core", "stores", "engines", "platform", "inference", "recipe"}
+    | {*DECLARATIONS},
     "console": {"core", "stores", "defs", *DECLARATIONS},
     "dev_servers": {"errors", "settings"},
     "deploy": set(),
     "showcase": DECLARATIONS,
     "definitions": {"defs", "showcase"},
-    "cli": {"definitions", "defs", "console", "core", "dev_servers", "platform", "engines"}
+    "cli": {"card", "definitions", "defs", "console", "core", "dev_servers", "platform", "engines"}
     | {"stores", *DECLARATIONS},
     "__init__": {"defs", *DECLARATIONS},
 }  # fmt: skip
