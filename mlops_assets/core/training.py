@@ -4,17 +4,16 @@ Takes frames, gives a fitted model; where rows come from and where the model goe
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mlops_assets.core.calibrators import Calibration, calibrated
 from mlops_assets.core.conformal import ConformalRule, fit_conformal_rule
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Calibration = Literal["none", "sigmoid", "isotonic", "venn_abers"]
 
 
 @dataclass(frozen=True)
@@ -57,18 +56,8 @@ def fit(
         calibrate: rows that the calibration learns from.
         conformalize: rows that give the conformal quantile.
     """
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.frozen import FrozenEstimator
-
     classifier = estimator.fit(train.inputs, train.labels)
-    if calibration == "venn_abers":
-        from mlops_assets.core.venn_abers import VennAbersClassifier
-
-        classifier = VennAbersClassifier(FrozenEstimator(classifier))
-        classifier.fit(calibrate.inputs, calibrate.labels)
-    elif calibration != "none":
-        classifier = CalibratedClassifierCV(FrozenEstimator(classifier), method=calibration)
-        classifier.fit(calibrate.inputs, calibrate.labels)
+    classifier = calibrated(calibration, classifier, calibrate.inputs, calibrate.labels)
     scores = classifier.predict_proba(conformalize.inputs)
     rule = fit_conformal_rule(scores, conformalize.labels, confidence)
     return FittedModel(classifier, rule)

@@ -5,7 +5,7 @@ Only names: what stands behind a key is built in `assets/`.
 
 import dagster as dg
 
-from mlops_assets.spec import ModelSpec
+from mlops_assets.spec import ModelSpec, all_rows, all_sources, all_views
 from mlops_assets.tables import EntityRows, FeatureView, Source
 
 FEATURE_REGISTRY = dg.AssetKey(["features", "registry"])
@@ -60,3 +60,14 @@ def predictions(spec: ModelSpec) -> dg.AssetKey:
 def model_keys(spec: ModelSpec) -> tuple[dg.AssetKey, ...]:
     """The assets of one model, in order."""
     return (training_set(spec), candidate(spec), report(spec), champion(spec), predictions(spec))
+
+
+def table_keys(specs: tuple[ModelSpec, ...]) -> tuple[dg.AssetKey, ...]:
+    """The assets of all tables of some models: everything before training."""
+    return (
+        *(raw(source) for source in all_sources(specs)),
+        *(key(view) for view in all_views(specs) for key in (features, statistics)),
+        *(rows(table) for table in all_rows(specs)),
+        FEATURE_REGISTRY,
+        ONLINE,
+    )

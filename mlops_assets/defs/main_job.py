@@ -125,7 +125,7 @@ def run(
         found = plan(instance, platform, spec, windows)
         selection, range_ = found.stale, found.days
         if everything:
-            selection = _everything(spec)
+            selection = (*keys.table_keys((spec,)), *keys.model_keys(spec))
             days = [day for view in all_views((spec,)) for day in engine.days_of(view)]
             range_ = min(days), max(days)
         if not selection:
@@ -174,17 +174,6 @@ def run(
 def _judged_badly(version: ModelVersion | None) -> bool:
     """Whether some gate did not pass: then the run stopped because it should."""
     return version is not None and any(v.outcome != "passed" for v in version.verdicts)
-
-
-def _everything(spec: ModelSpec) -> tuple[dg.AssetKey, ...]:
-    return (
-        *(keys.raw(source) for source in spec.sources),
-        *(key(view) for view in spec.features.views for key in (keys.features, keys.statistics)),
-        keys.rows(spec.rows),
-        keys.FEATURE_REGISTRY,
-        keys.ONLINE,
-        *keys.model_keys(spec),
-    )
 
 
 def _of(version: ModelVersion | None) -> str:

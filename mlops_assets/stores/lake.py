@@ -70,15 +70,13 @@ class Lake:
         return self.folder(table) / f"{day:%Y-%m-%d}.parquet"
 
     @contextmanager
-    def connect(self, threads: int | None = None) -> Iterator["duckdb.DuckDBPyConnection"]:
+    def connect(self) -> Iterator["duckdb.DuckDBPyConnection"]:
         """Open a DuckDB connection in memory, in UTC, closed at the end of the block.
 
         What is made on it must be temporary: tables and views that are not are seen by all.
         """
         with _database().cursor() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            if threads:
-                connection.execute(f"SET threads = {threads}")
             yield connection
 
     @contextmanager

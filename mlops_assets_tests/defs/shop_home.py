@@ -7,9 +7,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from mlops_assets.defs import partitions, staleness
+from mlops_assets.defs import keys, partitions, staleness
 from mlops_assets.defs.build import build_definitions
-from mlops_assets.defs.sensors.stale_tables import table_keys
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import source_marks
 from mlops_assets.settings import Settings
@@ -49,7 +48,7 @@ class ShopHome:
 
     def materialize(self) -> "ShopHome":
         """Materialize all tables, on all days."""
-        result = self.launch(table_keys((self.spec,)), partitions.tags(DAYS[0], DAYS[-1]))
+        result = self.launch(keys.table_keys((self.spec,)), partitions.tags(DAYS[0], DAYS[-1]))
         assert result.success
         return self
 

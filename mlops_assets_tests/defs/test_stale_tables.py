@@ -81,7 +81,7 @@ def test_what_it_asks_for_is_what_the_sensor_targets(home: ShopHome) -> None:
     job = stale_tables.stale_tables_sensor([home.spec]).job
     targets = job.selection.resolve(home.definitions.resolve_asset_graph())
     assert set(requested(home).asset_selection or []) < targets
-    assert targets == set(stale_tables.table_keys((home.spec,)))
+    assert targets == set(keys.table_keys((home.spec,)))
     assert not targets & set(keys.model_keys(home.spec))
 
 

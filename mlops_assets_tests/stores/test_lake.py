@@ -130,11 +130,6 @@ def test_times_are_read_in_utc(lake: Lake) -> None:
     assert found["n"].to_pylist() == ["2024-07-01 10:00:00+00"]
 
 
-def test_a_connection_takes_as_many_threads_as_it_is_told(lake: Lake) -> None:
-    with lake.connect(threads=1) as connection:
-        assert connection.execute("SELECT current_setting('threads')").fetchone() == (1,)
-
-
 def test_notes_are_kept_in_the_file(lake: Lake) -> None:
     write(lake, NUMBERS, fingerprint="it's one", made_by="us")
     assert lake.fingerprint(lake.file("a/b")) == "it's one"
@@ -303,7 +298,7 @@ from mlops_assets.stores.lake import Lake
 
 lake = Lake(pathlib.Path(sys.argv[1]))
 if sys.argv[2] == "one file":
-    with lake.connect(threads=1) as connection:
+    with lake.connect() as connection:
         query = "SELECT n FROM range(1000000000000) t(n)"
         lake.write(connection, query, lake.file("one"))
 else:

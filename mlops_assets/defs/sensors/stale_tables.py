@@ -15,7 +15,7 @@ from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import DataError
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import source_marks
-from mlops_assets.spec import ModelSpec, all_rows, all_sources, all_views
+from mlops_assets.spec import ModelSpec, all_sources
 
 SECONDS = 60
 LONGEST_RUN = dt.timedelta(hours=6)
@@ -32,24 +32,13 @@ REASON = "mlops_assets/reason"
 """Tag of a run that says why it was started."""
 
 
-def table_keys(specs: tuple[ModelSpec, ...]) -> tuple[dg.AssetKey, ...]:
-    """The assets that the sensor may materialize: everything before training."""
-    return (
-        *(keys.raw(source) for source in all_sources(specs)),
-        *(key(view) for view in all_views(specs) for key in (keys.features, keys.statistics)),
-        *(keys.rows(rows) for rows in all_rows(specs)),
-        keys.FEATURE_REGISTRY,
-        keys.ONLINE,
-    )
-
-
 def stale_tables_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
     """Build the sensor of some models."""
     models = tuple(specs)
 
     @dg.sensor(
         name="stale_tables",
-        target=dg.AssetSelection.assets(*table_keys(models)),
+        target=dg.AssetSelection.assets(*keys.table_keys(models)),
         minimum_interval_seconds=SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Materializes tables whose sources have changed, the days touched and no more.",
