@@ -8,12 +8,13 @@ from typing import Any
 
 _HOMES = {
     "mlops_assets.spec": (
+        "FoldPolicy",
         "GatePolicy",
         "Label",
         "ModelSpec",
         "ReleasePolicy",
-        "Window",
-        "Windows",
+        "Search",
+        "Slice",
     ),
     "mlops_assets.tables": (
         "Calendar",
@@ -25,6 +26,7 @@ _HOMES = {
         "RequestFeatures",
         "Source",
     ),
+    "mlops_assets.windows": ("Window", "Windows"),
     "mlops_assets.defs.build": ("build_definitions",),
 }
 

@@ -13,13 +13,16 @@ import numpy as np
 from mlops_assets.core import model_card as cards
 from mlops_assets.core.calibration import expected_calibration_error
 from mlops_assets.core.comparison import classification_metrics
-from mlops_assets.core.conformal import set_size
+from mlops_assets.core.conformal import covered, set_size
 from mlops_assets.core.evidence import GATES, RULES, Evidence
+from mlops_assets.core.mondrian import GroupCoverage, MondrianRule, coverage_by_group
+from mlops_assets.core.training import Choice
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.platform import Platform
-from mlops_assets.spec import SPLITS, ModelSpec, Windows
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.stores.training_sets import TrainingSet
+from mlops_assets.windows import SPLITS, Windows
 
 FILE = "model_card.html"
 """Name of the card among the files of a version's report."""
@@ -41,6 +44,7 @@ def model_card(
     version: ModelVersion,
     data: TrainingSet,
     evidence: Evidence,
+    choice: Choice,
     importance: Mapping[str, float],
 ) -> cards.ModelCard:
     """Put a card together.
@@ -51,6 +55,7 @@ def model_card(
         version: the version that is judged.
         data: the snapshot that it was trained on.
         evidence: its scores on the holdout.
+        choice: how it was chosen.
         importance: how much each input matters.
     """
     bins = evidence.bins(spec.gates)
@@ -88,8 +93,11 @@ def model_card(
             evidence.coverage(),
             evidence.rule.n_conformalize,
             set_size(sets),
+            groups=_groups(evidence),
+            grouped_by=next(iter(evidence.slices), "group"),
         ),
-        choice=cards.Choice(calibration=spec.calibration),
+        slices=evidence.slice_report(),
+        choice=cards.Choice(choice.selection, calibration=choice.calibration, losses=choice.losses),
         features=cards.Features(importance),
         data=_data(platform, spec, data),
         lineage=cards.Lineage(
@@ -103,6 +111,15 @@ def model_card(
         ),
         holdout=_holdout_use(platform, spec, version),
     )
+
+
+def _groups(evidence: Evidence) -> tuple[GroupCoverage, ...]:
+    """Coverage by level of the first slice, all intervals at once; empty without a slice."""
+    for levels in evidence.slices.values():
+        held = covered(evidence.labels, evidence.rule.prediction_sets(evidence.probabilities))
+        apart = 0.95 ** (1 / len(np.unique(levels)))
+        return coverage_by_group(held, levels, MondrianRule(evidence.rule), level=apart)
+    return ()
 
 
 def _comparison(evidence: Evidence) -> cards.Comparison | None:

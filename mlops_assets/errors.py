@@ -7,10 +7,12 @@
         - SourceError        a source is missing, empty, or lacks a column
         - ContractError      a table breaks its contract
         - WindowError        a window has no rows or only one class
+      + TrainingError        an estimator cannot be fitted on the rows
       + RegistryError        the model registry lacks something or holds it damaged
         - ArtifactError      a model file is not the one that was registered
       + GateError            a gate cannot be computed or broke its protocol; never a pass
       + ReleaseRefusedError  the evidence does not allow this release
+      + RolloutError         a rollout does not allow this move
 
 Every message tells what was found, what was expected and what to do next. Only exceptions belong
 here; the checks that raise them live where the knowledge is.
@@ -68,6 +70,10 @@ class WindowError(DataError):
     """A window has no rows or only one class."""
 
 
+class TrainingError(MlopsAssetsError):
+    """An estimator cannot be fitted on the rows."""
+
+
 class RegistryError(MlopsAssetsError):
     """The model registry lacks something or holds it damaged."""
 
@@ -82,3 +88,7 @@ class GateError(MlopsAssetsError):
 
 class ReleaseRefusedError(MlopsAssetsError):
     """The evidence does not allow this release."""
+
+
+class RolloutError(MlopsAssetsError):
+    """A rollout does not allow this move."""

@@ -15,9 +15,10 @@ from mlops_assets.engines import duckdb as engine
 from mlops_assets.engines import marks
 from mlops_assets.engines.marks import SourceMark
 from mlops_assets.platform import Platform
-from mlops_assets.spec import SPLITS, ModelSpec, Windows
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.lake import quoted
 from mlops_assets.tables import EVENT_TIME, Source
+from mlops_assets.windows import SPLITS, Windows
 
 
 def recipe(spec: ModelSpec, windows: Windows, wholes: Mapping[str, str], digest: str) -> str:
@@ -29,8 +30,10 @@ def recipe(spec: ModelSpec, windows: Windows, wholes: Mapping[str, str], digest:
         wholes: fingerprints of the raw tables, by source.
         digest: digest of the feature service.
     """
-    estimator = spec.estimator(spec.seed)
-    parameters = {k: repr(v) for k, v in estimator.get_params(deep=True).items()}
+    parameters = {
+        name: {k: repr(v) for k, v in build(spec.seed).get_params(deep=True).items()}
+        for name, build in spec.competitors.items()
+    }
     libraries = {name: installed_version(name) for name in ("scikit-learn", "numpy", "mapie")}
     return fingerprint.of_values(
         spec.name,
@@ -40,7 +43,10 @@ def recipe(spec: ModelSpec, windows: Windows, wholes: Mapping[str, str], digest:
         spec.label.model_dump(),
         spec.inputs,
         parameters,
-        (spec.calibration, spec.confidence, spec.threshold, spec.seed),
+        spec.folds.model_dump(),
+        (spec.task, spec.calibrations, spec.intervals),
+        (spec.confidence, spec.threshold, spec.seed),
+        [one.model_dump() for one in spec.slices],
         {name: str(window) for name, window in windows.items()},
         spec.gates.model_dump(),
         libraries,
@@ -88,7 +94,8 @@ def refuse_unusable(platform: Platform, spec: ModelSpec, windows: Windows) -> di
         ).fetchnumpy()
     # Under the mask of a null lies any value: a label that is not known yet has no time.
     time, known_at = (np.ma.filled(found[name], np.datetime64("NaT")) for name in ("time", "known"))
-    counts = label_counts(time, known_at, np.ma.filled(found["label"], 0), windows)
+    labels = np.ma.filled(found["label"], 0)
+    counts = label_counts(time, known_at, labels, windows)
     refuse_unlearnable(spec.name, learned_windows(windows), counts)
     return counts
 

@@ -4,15 +4,16 @@ Declarations and their checks only: all that can be refused without data is refu
 spec is built. Tables are declared with `tables.py`; nothing here reads or computes.
 """
 
-import datetime as dt
+import random
 import re
-from collections.abc import Callable, Iterator, Mapping
-from itertools import combinations
+from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mlops_assets.errors import DeclarationError
+from mlops_assets.core.calibrators import METHODS, Calibration
+from mlops_assets.errors import DeclarationError, UnknownNameError
 from mlops_assets.tables import (
     Declaration,
     EntityRows,
@@ -21,105 +22,7 @@ from mlops_assets.tables import (
     Source,
     refuse_duplicates,
 )
-
-SPLITS = ("train", "calibrate", "conformalize", "holdout")
-MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
-
-
-class Window(Declaration):
-    """Days in UTC, from midnight of `start` to midnight of `end`, which is exclusive.
-
-    `days` takes every day, or only those with an even or odd number (days since 1970-01-01), so
-    that two windows can share a month without sharing a day.
-    """
-
-    start: dt.date
-    end: dt.date
-    days: Literal["all", "even", "odd"] = "all"
-
-    @model_validator(mode="after")
-    def _runs_forward(self) -> "Window":
-        if self.start >= self.end:
-            raise DeclarationError(
-                f"a window runs from {self.start} to {self.end}",
-                expected="its end, which is exclusive, after its start",
-                do="swap or correct the dates",
-            )
-        return self
-
-    def overlaps(self, other: "Window") -> bool:
-        """Whether the two windows share a day."""
-        apart = {self.days, other.days} == {"even", "odd"}
-        return not apart and self.start < other.end and other.start < self.end
-
-    def __str__(self) -> str:
-        last = self.end - dt.timedelta(days=1)
-        return f"{self.start} to {last}" + ("" if self.days == "all" else f", {self.days} days")
-
-
-class Windows(Declaration):
-    """The parts of the data by time: train < calibrate, conformalize < holdout < predict."""
-
-    train: Window
-    calibrate: Window
-    conformalize: Window
-    holdout: Window
-    predict: Window | None = None
-
-    @model_validator(mode="after")
-    def _follow_each_other(self) -> "Windows":
-        for (name, window), (later_name, later) in combinations(self.items(), 2):
-            beside = (name, later_name) == ("calibrate", "conformalize")
-            wrong = window.overlaps(later) or window.start > later.start
-            if wrong if beside else window.end > later.start:
-                raise DeclarationError(
-                    f"the window {name!r} ({window}) is not before {later_name!r} ({later})",
-                    expected=f"windows in this order, without a day in common: "
-                    f"{', '.join((*SPLITS, 'predict'))}; only calibrate and conformalize may "
-                    f"take turns by even and odd days",
-                    do=f"let {later_name!r} start on {window.end} or later",
-                )
-        return self
-
-    def items(self) -> Iterator[tuple[str, Window]]:
-        """Yield name and window in order of time."""
-        for name in (*SPLITS, "predict"):
-            window = getattr(self, name)
-            if window is not None:
-                yield name, window
-
-    @classmethod
-    def monthly(cls, train_start: dt.date, holdout: str) -> "Windows":
-        """Hold out the month `holdout` (YYYY-MM).
-
-        The month before is shared by calibrate (even days) and conformalize (odd days): two
-        halves one after the other would see different weeks and drift apart, days in turn see
-        the same month. All before it from `train_start` on is train; the month after holdout is
-        predicted.
-        """
-        match = MONTH.fullmatch(holdout)
-        if not match:
-            raise DeclarationError(
-                f"{holdout!r} is not a month", expected="YYYY-MM", do="write it like 2013-11"
-            )
-        start = dt.date(int(match[1]), int(match[2]), 1)
-        before, after = _month_after(start, -1), _month_after(start, 1)
-        return cls(
-            train=Window(start=train_start, end=before),
-            calibrate=Window(start=before, end=start, days="even"),
-            conformalize=Window(start=before, end=start, days="odd"),
-            holdout=Window(start=start, end=after),
-            predict=Window(start=after, end=_month_after(start, 2)),
-        )
-
-    def for_holdout(self, month: str) -> "Windows":
-        """The same recipe with another holdout month (YYYY-MM)."""
-        return self.monthly(self.train.start, month)
-
-
-def _month_after(month: dt.date, count: int) -> dt.date:
-    years, index = divmod(month.month - 1 + count, 12)
-    return dt.date(month.year + years, index + 1, 1)
+from mlops_assets.windows import Windows
 
 
 class GatePolicy(Declaration):
@@ -134,6 +37,12 @@ class GatePolicy(Declaration):
         binning: bins of equal mass, or of equal width.
         min_bin_rows: a bin has at least this many rows.
         min_holdout_rows: on fewer rows no gate passes.
+        fold_spread_limit: the skill of the estimator on later and later parts of train differs by
+            at most this. Skill is 1 - loss / loss of a constant forecast.
+        overfit_limit: the skill on rows learned from exceeds that on the rows after by at most
+            this.
+        slice_limit: in no slice labels are more or less frequent than predicted by more than this.
+        slice_tolerance: in no slice the conformal coverage is further from the stated one.
         single_feature_auc_limit: a feature that alone ranks the label better than this is refused
             before training: it holds the label, or what is known only after it.
     """
@@ -146,7 +55,79 @@ class GatePolicy(Declaration):
     binning: Literal["mass", "width"] = "mass"
     min_bin_rows: int = Field(default=100, ge=2)
     min_holdout_rows: int = Field(default=1500, ge=100)
+    fold_spread_limit: float = Field(default=0.15, gt=0)
+    overfit_limit: float = Field(default=0.15, gt=0)
+    slice_limit: float = Field(default=0.05, gt=0, lt=1)
+    slice_tolerance: float = Field(default=0.05, gt=0, lt=1)
     single_feature_auc_limit: float = Field(default=0.95, gt=0.5, lt=1)
+
+
+class FoldPolicy(Declaration):
+    """How train is cut, in order of time, to let estimators compete and to see them age.
+
+    Args:
+        folds: number of folds; every estimator is scored on the last, the winner on all.
+        share: share of the train rows on which each fold is scored.
+        most_rows: a fold learns from at most so many rows, the newest; None for all.
+    """
+
+    folds: int = Field(default=3, ge=2, le=20)
+    share: float = Field(default=0.1, gt=0, le=0.3)
+    most_rows: int | None = Field(default=None, ge=1_000)
+
+    @model_validator(mode="after")
+    def _leaves_rows_to_learn_from(self) -> "FoldPolicy":
+        if self.folds * self.share > 0.8:
+            raise DeclarationError(
+                f"{self.folds} folds of {self.share:g} each leave the first "
+                f"{max(0.0, 1 - self.folds * self.share):.0%} of train to learn from",
+                expected="at least a fifth",
+                do="take fewer folds or a smaller share",
+            )
+        return self
+
+
+class Search(Declaration):
+    """Parameters of an estimator to search, within a budget.
+
+    Args:
+        estimator: name of the estimator.
+        parameters: values to try, by parameter as in scikit-learn's `set_params`.
+        budget: most combinations to try; of more, so many are drawn by the model's seed.
+    """
+
+    estimator: str
+    parameters: Mapping[str, tuple[Any, ...]]
+    budget: int = Field(default=8, ge=1, le=100)
+
+
+class Slice(Declaration):
+    """A column whose levels are judged apart.
+
+    Args:
+        name: what the slice is called.
+        column: a column of the entity rows or a feature; `name` when left out.
+        edges: cut a number into bands at these values; a value on an edge is in the band above.
+    """
+
+    name: str
+    column: str = ""
+    edges: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _edges_ascend(self) -> "Slice":
+        if sorted(set(self.edges)) != list(self.edges):
+            raise DeclarationError(
+                f"the slice {self.name!r} is cut at {list(self.edges)}",
+                expected="edges in ascending order, each once",
+                do="put the edges in order",
+            )
+        return self
+
+    @property
+    def of(self) -> str:
+        """The column that is looked at."""
+        return self.column or self.name
 
 
 class ReleasePolicy(Declaration):
@@ -170,25 +151,38 @@ class ModelSpec(Declaration):
     """A model: what it predicts, from what, how it is trained, judged and released.
 
     Args:
-        estimator: gets the seed, returns an unfitted scikit-learn classifier that takes a frame
-            of the service's features and the categorical entity columns in `categories`.
+        task: `binary` predicts the probability that the label is 1, `regression` a number.
+        estimators: each gets the seed and returns an unfitted scikit-learn classifier (regressor)
+            that takes a frame of the service's features and the categorical entity columns in
+            `categories`. They compete on the last part of train; the best is taken.
+        search: parameters of estimators to search; every combination is one more competitor.
+        folds: how train is cut for the competition.
         categories: entity columns that are inputs of the estimator beside the features.
-        calibration: how scores become probabilities, fitted on the calibrate window.
-        confidence: stated coverage of the conformal sets.
-        threshold: probability from which on the positive class is decided.
+        calibrations: ways from scores to probabilities that compete on the calibrate window; of
+            those as good as the best the simplest is taken. Binary only.
+        intervals: intervals of one width, or as wide as a row is difficult. Regression only.
+        unit: unit of the label, for reports. Regression only.
+        confidence: stated coverage of the conformal sets or intervals.
+        threshold: probability from which on the positive class is decided. Binary only.
+        slices: columns whose levels are judged apart.
     """
 
     name: str
     description: str
-    task: Literal["binary"] = "binary"
+    task: Literal["binary", "regression"] = "binary"
     rows: EntityRows
     label: Label
     features: FeatureService
     categories: tuple[str, ...] = ()
-    estimator: Callable[[int], Any]
-    calibration: Literal["none", "sigmoid", "isotonic"] = "sigmoid"
+    estimators: Mapping[str, Callable[[int], Any]]
+    search: tuple[Search, ...] = ()
+    folds: FoldPolicy = FoldPolicy()
+    calibrations: tuple[Calibration, ...] = Field(default=METHODS, min_length=1)
+    intervals: Literal["absolute", "normalized"] = "normalized"
+    unit: str = ""
     confidence: float = Field(default=0.9, gt=0.5, lt=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
+    slices: tuple[Slice, ...] = ()
     windows: Windows
     gates: GatePolicy = GatePolicy()
     release: ReleasePolicy = ReleasePolicy()
@@ -206,6 +200,29 @@ class ModelSpec(Declaration):
                 do="rename the model: its name is part of asset keys, folders and addresses",
             )
         return name
+
+    @field_validator("estimators")
+    @classmethod
+    def _someone_competes(
+        cls, estimators: Mapping[str, Callable[[int], Any]]
+    ) -> Mapping[str, Callable[[int], Any]]:
+        if not estimators:
+            raise DeclarationError(
+                "the model has no estimators", expected="at least one", do="name one or more"
+            )
+        return estimators
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "ModelSpec":
+        for search in self.search:
+            if search.estimator not in self.estimators:
+                raise UnknownNameError.of("estimator", search.estimator, self.estimators)
+        known = {c.name for c in self.rows.columns} | {f.name for f in self.features.features}
+        for one in self.slices:
+            if one.of not in known:
+                raise UnknownNameError.of("column to slice by", one.of, known)
+        refuse_duplicates("slice", f"the model {self.name!r}", self.slices)
+        return self
 
     @model_validator(mode="after")
     def _columns_exist(self) -> "ModelSpec":
@@ -225,6 +242,14 @@ class ModelSpec(Declaration):
         return self
 
     @property
+    def competitors(self) -> Mapping[str, Callable[[int], Any]]:
+        """The estimators, and one for each combination of searched parameters, by name."""
+        found = dict(self.estimators)
+        for search in self.search:
+            found.update(_searched(search, self.estimators[search.estimator], self.seed))
+        return found
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Columns that the estimator gets, in order: categories, then features."""
         return (*self.categories, *(feature.name for feature in self.features.features))
@@ -234,6 +259,29 @@ class ModelSpec(Declaration):
         """All sources that the model rests on, each once."""
         found = [*self.rows.sources, *(s for view in self.features.views for s in view.sources)]
         return tuple({source.name: source for source in found}.values())
+
+
+def _searched(
+    search: Search, build: Callable[[int], Any], seed: int
+) -> Mapping[str, Callable[[int], Any]]:
+    """Competitors with other parameters, in the order of the grid; drawn when it is too large."""
+    grid = [
+        dict(zip(search.parameters, values, strict=True))
+        for values in product(*search.parameters.values())
+    ]
+    if len(grid) > search.budget:
+        drawn = random.Random(seed).sample(range(len(grid)), search.budget)  # noqa: S311
+        grid = [grid[index] for index in sorted(drawn)]
+
+    def with_parameters(parameters: Mapping[str, Any]) -> Callable[[int], Any]:
+        return lambda seed: build(seed).set_params(**parameters)
+
+    return {
+        f"{search.estimator} {', '.join(f'{k}={v}' for k, v in parameters.items())}": (
+            with_parameters(parameters)
+        )
+        for parameters in grid
+    }
 
 
 def all_views(specs: tuple[ModelSpec, ...]) -> tuple[FeatureView, ...]:

@@ -4,7 +4,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
-from mlops_assets.spec import Label, ModelSpec, Window, Windows
+from mlops_assets.spec import Label, ModelSpec
 from mlops_assets.tables import (
     Arrays,
     Calendar,
@@ -17,6 +17,7 @@ from mlops_assets.tables import (
     Source,
     Tables,
 )
+from mlops_assets.windows import Window, Windows
 
 SALES_CSV = """\
 shop,item,sold_at,amount
@@ -195,7 +196,7 @@ def returns(folder: Path, **change: Any) -> ModelSpec:
             "rows": order_rows(orders(folder / "orders.csv")),
             "label": Label(column="returned", known_at="known_at"),
             "features": service(recent_sales(sales(folder / "sales.csv"))),
-            "estimator": boosting,
+            "estimators": {"boosting": boosting},
             "windows": windows(),
             **change,
         },

@@ -11,7 +11,8 @@ from mlops_assets.errors import SourceError, WindowError
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import label_counts, recipe, refuse_unusable, source_marks
 from mlops_assets.settings import Settings
-from mlops_assets.spec import GatePolicy, ModelSpec, Window, Windows
+from mlops_assets.spec import FoldPolicy, GatePolicy, ModelSpec, Search, Slice
+from mlops_assets.windows import Window, Windows
 from mlops_assets_tests.shop_world import ORDERS_CSV, SALES_CSV, boosting, day, returns, windows
 
 MARKS = {"orders": "1", "sales": "1"}
@@ -45,8 +46,11 @@ def test_the_recipe_of_the_same_declaration_is_the_same(spec: ModelSpec, tmp_pat
     [
         {"name": "other"},
         {"seed": 1},
-        {"estimator": patient},
-        {"calibration": "isotonic"},
+        {"estimators": {"boosting": patient}},
+        {"search": (Search(estimator="boosting", parameters={"max_iter": (6,)}),)},
+        {"folds": FoldPolicy(folds=4)},
+        {"calibrations": ("isotonic",)},
+        {"slices": (Slice(name="shop"),)},
         {"confidence": 0.8},
         {"threshold": 0.4},
         {"categories": ("shop",)},

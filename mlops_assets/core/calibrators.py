@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mlops_assets.core.proper_scores import log_losses
 from mlops_assets.core.selection import cross_fit_losses, simplest_of_the_best
+from mlops_assets.errors import WindowError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +66,21 @@ def choose(
         groups: the group of each row, shape (n,): days that stay together.
 
     Returns:
-        The method, and the mean cross-fitted log loss of each.
+        The method, and the mean cross-fitted log loss of each; of a method without rivals on rows
+        of one group no loss.
+
+    Raises:
+        WindowError: all rows are in one group, and methods compete.
     """
+    if len(np.unique(groups)) < 2:
+        if len(methods) == 1:
+            return methods[0], {}
+        raise WindowError(
+            f"the calibrate window has {len(labels):,} rows on one day, and {len(methods)} "
+            "calibrations compete on it",
+            expected="two days or more, to learn on the ones and compare on the others",
+            do="take a longer calibrate window, or name one calibration in the spec",
+        )
     ordered = sorted(methods, key=METHODS.index)
     scores = _scores(classifier, inputs)
     stand_in = _stand_in(classifier)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mlops_assets.errors import WindowError
+from mlops_assets.errors import TrainingError, WindowError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,21 @@ class Selection:
         """The folds of the winner, in order of time."""
         found = [fold for fold in self.folds if fold.estimator == self.winner]
         return tuple(sorted(found, key=lambda fold: fold.number))
+
+
+def selection_of(record: Mapping[str, Any]) -> Selection:
+    """The selection that `dataclasses.asdict` made a record of; JSON may lie between.
+
+    >>> from dataclasses import asdict
+    >>> found = Selection("a", (Fold("a", 0, "2013-05-01", *[Score(0.5, 0.1, 0.02, 100)] * 2),))
+    >>> selection_of(asdict(found)) == found
+    True
+    """
+    folds = tuple(
+        Fold(**{**fold, **{part: Score(**fold[part]) for part in ("train", "validation")}})
+        for fold in record["folds"]
+    )
+    return Selection(record["winner"], folds)
 
 
 @dataclass(frozen=True)
@@ -154,11 +169,14 @@ def select(
         seed: seed of every fit.
         losses: loss of each row of a fitted estimator.
         constant: loss of each row of the constant forecast that knows the labels' mean.
+
+    Raises:
+        TrainingError: an estimator cannot be fitted on a fold.
     """
 
     def fold(name: str, number: int) -> Fold:
         cut = cuts[number]
-        fitted = estimators[name](seed).fit(inputs.iloc[cut.train], labels[cut.train])
+        fitted = _fitted(name, estimators[name](seed), inputs, labels, cut)
         scores = [
             score(losses(fitted, inputs.iloc[rows], labels[rows]), constant(labels[rows]))
             for rows in (cut.train, cut.validation)
@@ -169,6 +187,21 @@ def select(
     final = [fold(name, last) for name in estimators]
     winner = min(final, key=lambda found: found.validation.loss).estimator
     return Selection(winner, (*final, *(fold(winner, number) for number in range(last))))
+
+
+def _fitted(
+    name: str, estimator: Any, inputs: "pd.DataFrame", labels: npt.NDArray[Any], cut: Cut
+) -> Any:
+    try:
+        return estimator.fit(inputs.iloc[cut.train], labels[cut.train])
+    except ValueError as unfit:
+        raise TrainingError(
+            f"the estimator {name!r} cannot be fitted on the {len(cut.train):,} train rows before "
+            f"{cut.starts}: {unfit}",
+            expected="an estimator that takes the inputs as they are, columns without any value "
+            "included",
+            do="impute or encode in the estimator's pipeline, or let train begin later",
+        ) from unfit
 
 
 def score(losses: Floats, constant: Floats) -> Score:

@@ -21,8 +21,9 @@ from mlops_assets.defs.quiet import accepted
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import recipe, refuse_unusable, source_marks
-from mlops_assets.spec import ModelSpec, Windows, all_views
+from mlops_assets.spec import ModelSpec, all_views
 from mlops_assets.stores.registry import CHAMPION, ModelVersion
+from mlops_assets.windows import Windows
 
 
 @dataclass(frozen=True)

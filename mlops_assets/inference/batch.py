@@ -12,10 +12,11 @@ from mlops_assets.core.splits import in_window
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import WindowError
 from mlops_assets.platform import Platform
-from mlops_assets.spec import ModelSpec, Window
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.lake import FINGERPRINT, quoted, text
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.tables import EVENT_TIME
+from mlops_assets.windows import Window
 
 if TYPE_CHECKING:
     import pandas as pd

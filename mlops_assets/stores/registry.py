@@ -37,8 +37,11 @@ TRUSTED_TYPES = (
     # A partial holds a function, and skops asks for trust in that function too.
     "functools.partial",
     "mlops_assets.core.venn_abers.VennAbersClassifier",
+    "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.utils.validation.check_array",
 )
@@ -156,6 +159,7 @@ class ModelRegistry:
             metadata={
                 **metadata,
                 "conformal": asdict(fitted.rule),
+                "choice": asdict(fitted.choice),
             },
         )
         folder = self._local(self.client.get_logged_model(logged.model_id).artifact_location)
@@ -279,7 +283,8 @@ class ModelRegistry:
         from mlflow.exceptions import MlflowException
 
         from mlops_assets.core.conformal import ConformalRule
-        from mlops_assets.core.training import FittedModel
+        from mlops_assets.core.selection import selection_of
+        from mlops_assets.core.training import Choice, FittedModel
 
         name = f"version {version.version} of {version.model!r}"
         try:
@@ -309,8 +314,9 @@ class ModelRegistry:
                 expected="types of the list in stores/registry.py",
                 do="add the types to the list after reading their code, or change the estimator",
             ) from untrusted
-        rule = yaml.safe_load((folder / "MLmodel").read_text())["metadata"]["conformal"]
-        return FittedModel(classifier, ConformalRule(**rule))
+        kept = yaml.safe_load((folder / "MLmodel").read_text())["metadata"]
+        choice = {**kept["choice"], "selection": selection_of(kept["choice"]["selection"])}
+        return FittedModel(classifier, ConformalRule(**kept["conformal"]), Choice(**choice))
 
     @staticmethod
     def _local(location: str) -> Path:

@@ -13,11 +13,15 @@ import numpy as np
 from mlops_assets.core import fingerprint
 from mlops_assets.core.conformal import ConformalRule
 from mlops_assets.core.evidence import Champion, Evidence
+from mlops_assets.core.selection import selection_of
 from mlops_assets.errors import DataError
 from mlops_assets.stores.lake import Lake
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+SLICE = "slice:"
+"""Begins the names of the columns that hold the levels of a slice."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,10 @@ class Scores:
             "rule": asdict(evidence.rule),
             "threshold": evidence.threshold,
             "champion": None,
+            "selection": asdict(evidence.selection),
         }
+        for name, levels in evidence.slices.items():
+            columns[f"{SLICE}{name}"] = pa.array(levels.tolist(), pa.string())
         if evidence.champion:
             columns["champion_probability"] = pa.array(evidence.champion.probabilities)
             notes["champion"] = {
@@ -92,5 +99,11 @@ class Scores:
                 overlap_rows=champion["overlap_rows"],
                 threshold=champion["threshold"],
             ),
+            selection=selection_of(notes["selection"]),
+            slices={
+                name.removeprefix(SLICE): table[name].to_numpy().astype(str)
+                for name in table.column_names
+                if name.startswith(SLICE)
+            },
             threshold=notes["threshold"],
         )

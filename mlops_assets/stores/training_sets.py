@@ -13,6 +13,7 @@ from mlops_assets.core import fingerprint
 from mlops_assets.core.training import Rows
 from mlops_assets.errors import DataError
 from mlops_assets.stores.lake import Lake, write_json
+from mlops_assets.tables import EVENT_TIME
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,12 +36,19 @@ class TrainingSet:
         return self.table.filter(pc.equal(self.table[SPLIT], split))
 
     def rows(self, split: str) -> Rows:
-        """Inputs and labels of one split, as the estimator takes them."""
+        """Inputs, labels and times of one split, as the estimator takes them."""
         part = self.part(split)
+        labels = part[self.manifest["label"]].to_numpy()
         return Rows(
             part.select(self.manifest["inputs"]).to_pandas(),
-            part[self.manifest["label"]].to_numpy().astype("int64"),
+            labels.astype("float64" if labels.dtype.kind == "f" else "int64"),
+            *(_times(part[name]) for name in (EVENT_TIME, self.manifest["known_at"])),
         )
+
+
+def _times(column: "pa.ChunkedArray") -> Any:
+    """Times in UTC without a zone, shape (n,)."""
+    return column.cast("timestamp[us]").to_numpy()
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def plan() -> dict[str, object]:
     return {
         "root": str(ROOT),
         "seed": spec.seed,
+        "folds": spec.folds.model_dump(),
         "inputs": list(spec.inputs),
         "windows": json.loads(spec.windows.model_dump_json()),
         "rows": engine.definition(spec.rows),
@@ -110,7 +111,10 @@ def main() -> None:
                 timed([sys.executable, script, str(folder / "plan.json"), str(scratch)], {})
             )
             ours.append(
-                timed([sys.executable, "-m", "mlops_assets.cli", "run"], {"MLOPS_HOME": str(home)})
+                timed(
+                    [sys.executable, "-m", "mlops_assets.cli", "run", SPECS[0].name],
+                    {"MLOPS_HOME": str(home)},
+                )
             )
             same, rows = duckdb.sql(
                 "SELECT count(*) FILTER (p.probability = o.probability), count(*) FROM "

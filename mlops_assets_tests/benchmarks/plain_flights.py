@@ -1,7 +1,8 @@
 """The main job as a plain script: the same reading, features, joins, training and scoring.
 
-DuckDB and scikit-learn alone; no Dagster, Feast, MLflow or MAPIE, no checks, no pictures. Gets a
-JSON file with the SQL of each table, and writes the predictions and the seconds per stage.
+DuckDB and scikit-learn alone; no Dagster, Feast, MLflow or MAPIE, no checks, no pictures. The
+estimators and calibrations compete as in the main job, through the same pure functions. Gets a JSON
+file with the SQL of each table, and writes the predictions and the seconds per stage.
 """
 
 import json
@@ -10,6 +11,7 @@ import time
 import zipfile
 from pathlib import Path
 
+KNOWN = "outcome_known_at"
 STARTED = time.perf_counter()
 
 
@@ -57,11 +59,11 @@ def main(plan_file: str, folder: str) -> None:
     frame["departure_weekday"] = frame["scheduled_weekday"].astype("float64")
     frame["flight_distance"] = frame["distance"].astype("float64")
     lap("joins")
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.frozen import FrozenEstimator
-
     sys.path.insert(0, plan["root"])
-    from mlops_assets.showcase.flights.specs import gradient_boosting
+    from mlops_assets.core.calibrators import METHODS, calibrated, choose
+    from mlops_assets.core.proper_scores import log_losses
+    from mlops_assets.core.selection import day_groups, select, time_folds
+    from mlops_assets.showcase.flights.specs import FLIGHT_DELAY
 
     lap("imports")
     times, known = frame["event_timestamp"], frame["outcome_known_at"]
@@ -78,9 +80,24 @@ def main(plan_file: str, folder: str) -> None:
         return rows[plan["inputs"]], rows["arrives_late"].to_numpy(), rows["flight_id"]
 
     inputs, labels, _ = part("train")
-    model = gradient_boosting(plan["seed"]).fit(inputs, labels)
+    at = frame.loc[inputs.index]
+    inside = {n: at[n].dt.tz_localize(None).to_numpy() for n in ("event_timestamp", KNOWN)}
+    estimators = FLIGHT_DELAY.estimators
+    cuts = time_folds(*inside.values(), **plan["folds"])
+    selection = select(
+        estimators,
+        inputs,
+        labels,
+        cuts,
+        seed=plan["seed"],
+        losses=lambda m, x, y: log_losses(y == 1, m.predict_proba(x)[:, 1]),
+        constant=lambda y: log_losses(y == 1, np.full(len(y), y.mean())),
+    )
+    model = estimators[selection.winner](plan["seed"]).fit(inputs, labels)
     inputs, labels, _ = part("calibrate")
-    model = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(inputs, labels)
+    days = frame.loc[inputs.index]["event_timestamp"].dt.tz_localize(None).to_numpy()
+    method, _ = choose(METHODS, model, inputs, labels, day_groups(days, 5))
+    model = calibrated(method, model, inputs, labels)
     lap("training")
     inputs, labels, _ = part("conformalize")
     scores = np.sort(1 - model.predict_proba(inputs)[np.arange(len(labels)), labels])

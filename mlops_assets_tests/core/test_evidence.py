@@ -1,4 +1,6 @@
-"""The four gates over one piece of evidence."""
+"""The gates over one piece of evidence."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from mlops_assets.core.conformal import ConformalRule
 from mlops_assets.core.evidence import GATES, RULES, Champion, Evidence
 from mlops_assets.errors import GateError
 from mlops_assets.spec import GatePolicy
+from mlops_assets_tests.core.selection_world import steady
 
 N = 30_000
 POLICY = GatePolicy()
@@ -19,7 +22,7 @@ def evidence(*, n: int = N, power: float = 1.0, champion: Champion | None = None
     labels = (random.random(n) < truth).astype("int64")
     misses = np.where(labels == 1, 1 - truth, truth)
     rule = ConformalRule(0.9, float(np.quantile(misses, 0.9)), N)
-    return Evidence(labels, truth**power, rule, champion)
+    return Evidence(labels, truth**power, rule, champion, steady())
 
 
 def outcomes(of: Evidence, policy: GatePolicy = POLICY) -> dict[str, str]:
@@ -44,13 +47,13 @@ def test_squared_scores_fail_both_gates_of_calibration() -> None:
 def test_sets_that_miss_the_truth_fail_the_gate_of_coverage() -> None:
     good = evidence()
     small = ConformalRule(0.9, good.rule.quantile * 0.8, N)
-    found = outcomes(Evidence(good.labels, good.probabilities, small, None))
+    found = outcomes(replace(good, rule=small))
     assert found["coverage_within_tolerance"] == "failed"
 
 
 def test_a_better_champion_fails_the_gate_of_regression() -> None:
-    worse = Evidence(
-        evidence().labels, champion(shift=0.3).probabilities, evidence().rule, champion()
+    worse = replace(
+        evidence(), probabilities=champion(shift=0.3).probabilities, champion=champion()
     )
     assert outcomes(worse)["no_metric_below_champion"] == "failed"
 
@@ -68,6 +71,30 @@ def test_a_champion_that_has_seen_the_holdout_is_no_judge() -> None:
     assert "5" in verdict.reason
 
 
+def test_a_slice_that_is_off_fails_the_gate_of_slices_alone() -> None:
+    good = evidence()
+    shops = np.where(np.arange(N) < 2_000, "small", "large")
+    off = np.where(shops == "small", np.clip(good.probabilities + 0.2, 0, 1), good.probabilities)
+    found = outcomes(replace(good, probabilities=off, slices={"shop": shops}))
+    assert found["slices_hold"] == "failed"
+    assert outcomes(replace(good, slices={"shop": shops}))["slices_hold"] == "passed"
+
+
+def test_without_slices_there_is_no_report_on_them() -> None:
+    assert evidence().slice_report() is None
+    assert GATES["slices_hold"](evidence(), POLICY).reason == "no slices are declared"
+
+
+def test_skill_that_falls_over_the_folds_fails_the_gate_of_stability() -> None:
+    found = outcomes(replace(evidence(), selection=steady(0.5, 0.3, 0.1)))
+    assert found["stable_across_folds"] == "failed"
+
+
+def test_skill_that_is_far_higher_on_rows_learned_from_fails_the_gate_of_overfitting() -> None:
+    found = outcomes(replace(evidence(), selection=steady(0.3, 0.3, 0.3, train=0.8)))
+    assert found["not_overfitted"] == "failed"
+
+
 def test_few_rows_pass_no_gate_of_calibration() -> None:
     found = outcomes(evidence(n=1_000))
     assert set(found.values()) - {"inconclusive"} <= {"passed"}
@@ -80,6 +107,8 @@ def test_few_rows_pass_no_gate_of_calibration() -> None:
         ("ece_below_limit", GatePolicy(ece_limit=0.001)),
         ("reliability_bins_within_limit", GatePolicy(bin_limit=0.001)),
         ("coverage_within_tolerance", GatePolicy(coverage_tolerance=0.0001)),
+        ("stable_across_folds", GatePolicy(fold_spread_limit=0.001)),
+        ("not_overfitted", GatePolicy(overfit_limit=0.001)),
         ("ece_below_limit", GatePolicy(min_holdout_rows=N + 1)),
         ("reliability_bins_within_limit", GatePolicy(min_holdout_rows=N + 1)),
         ("coverage_within_tolerance", GatePolicy(min_holdout_rows=N + 1)),
@@ -90,8 +119,8 @@ def test_each_gate_reads_its_threshold_from_the_policy(gate: str, policy: GatePo
 
 
 def test_the_margin_of_the_policy_excuses_a_small_loss() -> None:
-    worse = Evidence(
-        evidence().labels, champion(shift=0.1).probabilities, evidence().rule, champion()
+    worse = replace(
+        evidence(), probabilities=champion(shift=0.1).probabilities, champion=champion()
     )
     judged = [outcomes(worse, GatePolicy(metric_margin=margin)) for margin in (0.0, 0.5)]
     assert [found["no_metric_below_champion"] for found in judged] == ["failed", "passed"]
@@ -107,10 +136,7 @@ def test_bins_are_as_the_policy_wants_them() -> None:
 
 def test_the_threshold_decides_the_metrics() -> None:
     of = evidence()
-    low, high = (
-        Evidence(of.labels, of.probabilities, of.rule, None, threshold).metrics(POLICY)
-        for threshold in (0.1, 0.9)
-    )
+    low, high = (replace(of, threshold=threshold).metrics(POLICY) for threshold in (0.1, 0.9))
     assert low["f1"] > high["f1"]
     assert low["auc"] == high["auc"]
 
@@ -136,7 +162,7 @@ def test_scores_that_are_nan_are_an_error_and_no_verdict(gate: str) -> None:
     scores = of.probabilities.copy()
     scores[0] = np.nan
     with pytest.raises(GateError):
-        GATES[gate](Evidence(of.labels, scores, of.rule, None), POLICY)
+        GATES[gate](replace(of, probabilities=scores), POLICY)
 
 
 def test_champion_scores_that_are_nan_are_an_error_and_no_verdict() -> None:

@@ -31,6 +31,7 @@ from mlops_assets.core.operating_plot import operating_chart
 from mlops_assets.errors import DeclarationError
 from mlops_assets.spec import GatePolicy
 from mlops_assets_tests.core import operating_page as page
+from mlops_assets_tests.core.selection_world import steady
 
 QUICK = World(GatePolicy(), runs=60)
 
@@ -109,7 +110,7 @@ def test_cells_count_what_the_gates_of_a_release_say(base_rate: float, side: int
         labels = (np.random.default_rng([3, run, 1]).random(1_000) < truth).astype("int64")
         for gate, off in counts:
             scores = np.clip(truth + side * off, 0, 1)
-            evidence = Evidence(labels, scores, ConformalRule(0.9, 0.5, 1_000), None)
+            evidence = Evidence(labels, scores, ConformalRule(0.9, 0.5, 1_000), None, steady())
             counts[gate, off][GATES[gate](evidence, policy).outcome] += 1
     for cell in cells_at(world, 1_000):
         if cell.gate != COVERAGE:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_assets.core import selection
-from mlops_assets.core.selection import Fold, Score, time_folds
+from mlops_assets.core.selection import Fold, Score, select, time_folds
 from mlops_assets.core.selection_gates import not_overfitted, stable_across_folds
-from mlops_assets.errors import GateError, WindowError
+from mlops_assets.errors import GateError, TrainingError, WindowError
 
 DAY = np.timedelta64(1, "D")
 START = np.datetime64("2024-01-01", "us")
@@ -170,3 +170,21 @@ def test_short_folds_decide_nothing_and_a_skill_that_is_no_number_is_an_error() 
         not_overfitted(fold(float("nan"), 0.2))
     with pytest.raises(GateError, match="1 folds"):
         stable_across_folds([fold(0.3, 0.2)])
+
+
+def test_an_estimator_that_cannot_be_fitted_is_named_with_its_fold() -> None:
+    class Picky:
+        def fit(self, inputs: pd.DataFrame, labels: np.ndarray) -> Any:
+            raise ValueError("column 'a' has no values")
+
+    days = np.arange("2024-01-01", "2024-01-21", dtype="datetime64[D]").astype("datetime64[us]")
+    with pytest.raises(TrainingError, match=r"'picky' cannot .* the 18 train .* 'a' has"):
+        select(
+            {"picky": lambda _: Picky()},
+            pd.DataFrame({"a": np.ones(20)}),
+            np.arange(20) % 2,
+            time_folds(days, days, folds=2),
+            seed=0,
+            losses=lambda *_: np.ones(20),
+            constant=lambda labels: np.ones(len(labels)),
+        )

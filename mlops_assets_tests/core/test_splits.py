@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_assets.core.splits import assign, counts, in_window
-from mlops_assets.spec import Window
+from mlops_assets.windows import Window
 
 HOUR = dt.timedelta(hours=1)
 EPOCH = dt.date(1970, 1, 1)

@@ -1,14 +1,18 @@
 """Fitting a candidate on rows of which one column tells the label."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_assets.core.training import FittedModel, Rows, fit, importance
+from mlops_assets.core.selection import Build
+from mlops_assets.core.training import FittedModel, Rows, fit
 from mlops_assets.core.venn_abers import fit_venn_abers
-from mlops_assets.errors import GateError
+from mlops_assets.errors import GateError, WindowError
+from mlops_assets.spec import FoldPolicy
+from mlops_assets_tests.core.selection_world import rows_in_time
 
 
 def rows(n: int, seed: int, *, steepness: float = 2.0) -> Rows:
@@ -16,7 +20,7 @@ def rows(n: int, seed: int, *, steepness: float = 2.0) -> Rows:
     told = random.normal(size=n)
     inputs = pd.DataFrame({"noise": random.normal(size=n), "told": told, "flat": np.ones(n)})
     labels = random.random(n) < 1 / (1 + np.exp(-steepness * told))
-    return Rows(inputs, labels.astype("int64"))
+    return rows_in_time(inputs, labels.astype("int64"))
 
 
 def estimator(seed: int = 0) -> Any:
@@ -25,15 +29,17 @@ def estimator(seed: int = 0) -> Any:
     return HistGradientBoostingClassifier(max_iter=30, max_leaf_nodes=5, random_state=seed)
 
 
-def fitted(**change: Any) -> FittedModel:
+def fitted(calibration: str = "sigmoid", **change: Any) -> FittedModel:
     given = {
-        "calibration": "sigmoid",
+        "calibrations": (calibration,),
+        "folds": FoldPolicy(),
+        "seed": 0,
         "confidence": 0.9,
         "train": rows(600, 1),
         "calibrate": rows(400, 2),
         "conformalize": rows(400, 3),
     }
-    return fit(estimator(), **{**given, **change})
+    return fit(**{"estimators": {"boosting": estimator}, **given, **change})
 
 
 HOLDOUT = rows(2_000, 4)
@@ -81,7 +87,7 @@ def test_probabilities_are_those_of_the_positive_class(model: FittedModel) -> No
 
 def test_calibration_follows_the_calibrate_rows() -> None:
     rare = rows(400, 2)
-    rare = Rows(rare.inputs, np.where(np.arange(400) % 10 == 0, rare.labels, 0))
+    rare = replace(rare, labels=np.where(np.arange(400) % 10 == 0, rare.labels, 0))
     means = [m.probabilities(HOLDOUT.inputs).mean() for m in (fitted(), fitted(calibrate=rare))]
     assert means[0] == pytest.approx(0.5, abs=0.05)
     assert means[1] == pytest.approx(rare.labels.mean(), abs=0.05)
@@ -109,47 +115,51 @@ def test_too_few_rows_to_conformalize_are_refused() -> None:
         fitted(conformalize=rows(8, 5))
 
 
-def test_importance_finds_the_column_that_tells_the_label(model: FittedModel) -> None:
-    found = importance(model, HOLDOUT, seed=0)
-    assert list(found)[0] == "told"  # noqa: RUF015
-    assert found["told"] > 0.3
-    assert abs(found["noise"]) < 0.03
-    assert found["flat"] == 0
+def constant(seed: int) -> Any:
+    from sklearn.dummy import DummyClassifier
+
+    return DummyClassifier()
 
 
-def test_importance_is_the_same_for_the_same_seed(model: FittedModel) -> None:
-    assert importance(model, HOLDOUT, seed=0) == importance(model, HOLDOUT, seed=0)
-    assert importance(model, HOLDOUT, seed=0) != importance(model, HOLDOUT, seed=1)
+def test_the_estimator_with_the_smallest_loss_on_later_rows_is_taken() -> None:
+    estimators: dict[str, Build] = {"constant": constant, "boosting": estimator}
+    model = fitted(estimators=estimators)
+    assert model.choice.selection.winner == "boosting"
+    last = {f.estimator: f.validation.loss for f in model.choice.selection.folds if f.number == 2}
+    assert last["boosting"] < last["constant"]
 
 
-def test_importance_leaves_the_rows_as_they_are(model: FittedModel) -> None:
-    kept = HOLDOUT.inputs.copy()
-    importance(model, HOLDOUT, seed=0)
-    pd.testing.assert_frame_equal(HOLDOUT.inputs, kept)
+def test_the_calibration_that_the_calibrate_rows_ask_for_is_taken() -> None:
+    calibrate = rows(4_000, 2)
+    twisted = replace(calibrate, labels=1 - calibrate.labels)
+    choice = fitted(calibrations=("none", "sigmoid"), calibrate=twisted).choice
+    assert choice.calibration == "sigmoid"
+    assert choice.losses["sigmoid"] < choice.losses["none"]
 
 
-class Counting:
-    """A classifier that notes how many rows it is asked about."""
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-
-    def predict_proba(self, inputs: pd.DataFrame) -> np.ndarray:
-        self.asked.append(len(inputs))
-        return np.full((len(inputs), 2), 0.5)
+def one_day() -> Rows:
+    found = rows(400, 2)
+    return replace(found, times=np.full(400, found.times[0]))
 
 
-def test_importance_takes_no_more_rows_than_it_may(model: FittedModel) -> None:
-    counting = Counting()
-    importance(FittedModel(counting, model.rule), HOLDOUT, seed=0, most=100)
-    assert counting.asked == [100] * 4
+def test_a_calibration_without_rivals_needs_no_second_day() -> None:
+    assert fitted(calibrations=("isotonic",), calibrate=one_day()).choice.losses == {}
 
 
-def test_importance_of_a_model_that_is_sure_and_wrong_is_finite() -> None:
-    class Sure:
-        def predict_proba(self, inputs: pd.DataFrame) -> np.ndarray:
-            ones = (inputs["told"] < 0).to_numpy().astype(float)
-            return np.column_stack([1 - ones, ones])
+def test_calibrations_do_not_compete_on_a_single_day() -> None:
+    with pytest.raises(WindowError, match="400 rows on one day, and 2 calibrations compete"):
+        fitted(calibrations=("none", "sigmoid"), calibrate=one_day())
 
-    found = importance(FittedModel(Sure(), fitted().rule), HOLDOUT, seed=0)
-    assert np.isfinite(list(found.values())).all()
+
+def test_a_fold_with_one_class_is_refused() -> None:
+    train = rows(600, 1)
+    late = np.where(np.arange(600) < 500, 0, train.labels)
+    with pytest.raises(WindowError, match="have only one class"):
+        fitted(train=replace(train, labels=late))
+
+
+def test_a_train_window_of_one_day_is_refused() -> None:
+    train = rows(600, 1)
+    day = train.times.astype("datetime64[D]")[0]
+    with pytest.raises(WindowError, match="cannot be cut into 3 folds"):
+        fitted(train=replace(train, times=np.full(600, day).astype("datetime64[us]")))

@@ -1,5 +1,6 @@
 """The release on a whole graph: no step that is run alone gets around what an earlier one found."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from mlops_assets.inference import batch
 from mlops_assets.inference.batch import with_features
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
-from mlops_assets.spec import GatePolicy, ModelSpec
+from mlops_assets.spec import FoldPolicy, GatePolicy, ModelSpec
 from mlops_assets.stores.registry import CHAMPION
-from mlops_assets_tests.shop_world import returns
+from mlops_assets.windows import Window
+from mlops_assets_tests.shop_world import boosting, day, returns, windows
 
 pytestmark = [
     # Third parties while they are imported and used for the first time.
@@ -38,22 +40,23 @@ LENIENT = GatePolicy(
     bins=2,
     min_bin_rows=2,
     min_holdout_rows=100,
+    fold_spread_limit=9,
+    overfit_limit=9,
 )
 ORDERS_PER_DAY = 400
 
 
 def write_orders(path: Path) -> None:
-    """Five days of orders, of which large ones are returned more often."""
+    """Fifteen days of orders, of which large ones are returned more often."""
     random = np.random.default_rng(0)
     lines = ["order_id,shop,item,size,ordered_at,returned,known_at"]
-    for day in range(1, 6):
+    for date in np.arange("2023-12-22", "2024-01-06", dtype="datetime64[D]"):
         for number in range(ORDERS_PER_DAY):
             size = int(random.integers(1, 10))
             minute = f"{number % 60:02}:{number // 60:02}"
             returned = int(random.random() < size / 10)
             lines.append(
-                f"o{day}-{number},a,tea,{size},2024-01-0{day}T12:{minute}Z,{returned},"
-                f"2024-01-0{day}T18:00:00Z"
+                f"o{date}-{number},a,tea,{size},{date}T12:{minute}Z,{returned},{date}T18:00:00Z"
             )
     path.write_text("\n".join(lines) + "\n")
 
@@ -65,9 +68,28 @@ def platform(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     return Platform(Settings())
 
 
+def filled(seed: int) -> Any:
+    """Boosting that takes columns without any value: nothing was sold before January."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+
+    impute = SimpleImputer(strategy="constant", fill_value=0, keep_empty_features=True)
+    return Pipeline([("impute", impute), ("boosting", boosting(seed))])
+
+
 @pytest.fixture
 def spec(tmp_path: Path) -> ModelSpec:
-    found = returns(tmp_path, gates=LENIENT)
+    train = Window(start=dt.date(2023, 12, 22), end=day(2))
+    folds = FoldPolicy(folds=2)
+    days = windows().model_copy(update={"train": train})
+    found = returns(
+        tmp_path,
+        gates=LENIENT,
+        windows=days,
+        folds=folds,
+        estimators={"boosting": filled},
+        calibrations=("sigmoid",),
+    )
     write_orders(tmp_path / "orders.csv")
     return found
 

@@ -17,10 +17,10 @@ class Squared(Pipeline):
 
 
 def squared(seed: int) -> Squared:
-    return Squared(SPECS[0].estimator(seed).steps)
+    return Squared(SPECS[0].estimators["gradient_boosting"](seed).steps)
 
 
 SQUARED = SPECS[0].model_copy(
-    update={"name": "squared_delay", "estimator": squared, "calibration": "none"}
+    update={"name": "squared_delay", "estimators": {"squared": squared}, "calibrations": ("none",)}
 )
 TYPE = f"{Squared.__module__}.{Squared.__qualname__}"

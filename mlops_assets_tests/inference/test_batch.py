@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_assets.core.training import Rows, fit
+from mlops_assets.core.training import fit
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import WindowError
 from mlops_assets.inference.batch import entity_rows, predict_window, with_features
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
-from mlops_assets.spec import ModelSpec, Window
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import ModelVersion
+from mlops_assets.windows import Window
+from mlops_assets_tests.core.selection_world import rows_in_time
 from mlops_assets_tests.shop_world import day, returns
 
 # MLflow's own types, when they are imported.
@@ -52,11 +54,13 @@ def version(platform: Platform, spec: ModelSpec) -> Iterator[ModelVersion]:
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     random = np.random.default_rng(0)
     inputs = pd.DataFrame({name: random.normal(size=100) for name in spec.inputs})
-    noise = Rows(inputs, random.integers(0, 2, 100))
+    noise = rows_in_time(inputs, random.integers(0, 2, 100))
     fitted = fit(
-        spec.estimator(0),
-        calibration="sigmoid",
+        spec.estimators,
+        calibrations=("sigmoid",),
+        folds=spec.folds,
         confidence=0.9,
+        seed=0,
         train=noise,
         calibrate=noise,
         conformalize=noise,

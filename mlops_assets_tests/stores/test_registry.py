@@ -15,6 +15,7 @@ from mlops_assets.core import fingerprint
 from mlops_assets.core.training import FittedModel, Rows, fit
 from mlops_assets.core.verdict import Verdict
 from mlops_assets.errors import ArtifactError, RegistryError
+from mlops_assets.spec import FoldPolicy
 from mlops_assets.stores.registry import (
     ARCHIVED,
     CHAMPION,
@@ -23,6 +24,7 @@ from mlops_assets.stores.registry import (
     ModelRegistry,
     ModelVersion,
 )
+from mlops_assets_tests.core.selection_world import rows_in_time
 
 # MLflow's own types, when they are imported.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
@@ -36,24 +38,31 @@ def rows(n: int, seed: int) -> Rows:
     random = np.random.default_rng(seed)
     told = random.normal(size=n)
     inputs = pd.DataFrame({"told": told, "shop": random.choice(["a", "b"], n)})
-    return Rows(inputs, (told + random.normal(size=n) > 0).astype("int64"))
+    return rows_in_time(inputs, (told + random.normal(size=n) > 0).astype("int64"))
 
 
-def pipeline() -> Any:
+def pipeline(seed: int) -> Any:
     from sklearn.compose import ColumnTransformer
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import OrdinalEncoder
 
     encode = ColumnTransformer([("shop", OrdinalEncoder(), ["shop"])], remainder="passthrough")
-    boosting = HistGradientBoostingClassifier(max_iter=5, random_state=0)
+    boosting = HistGradientBoostingClassifier(max_iter=5, random_state=seed)
     return Pipeline([("encode", encode), ("boosting", boosting)])
 
 
 @pytest.fixture(scope="module")
 def fitted() -> FittedModel:
     parts = {name: rows(200, i) for i, name in enumerate(("train", "calibrate", "conformalize"))}
-    return fit(pipeline(), calibration="sigmoid", confidence=0.9, **parts)
+    return fit(
+        {"boosting": pipeline},
+        calibrations=("sigmoid",),
+        folds=FoldPolicy(),
+        confidence=0.9,
+        seed=0,
+        **parts,
+    )
 
 
 @pytest.fixture(scope="module")

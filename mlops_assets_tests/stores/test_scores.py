@@ -13,6 +13,7 @@ from mlops_assets.core.evidence import Champion, Evidence
 from mlops_assets.errors import DataError
 from mlops_assets.stores.lake import Lake
 from mlops_assets.stores.scores import Scores
+from mlops_assets_tests.core.selection_world import steady
 
 IDS = pa.array(["r1", "r2", "r3"])
 ALONE = Evidence(
@@ -20,6 +21,8 @@ ALONE = Evidence(
     probabilities=np.array([0.1, 0.1 + 0.2, 1 / 3]),
     rule=ConformalRule(0.9, 1 / 3, 100),
     champion=None,
+    selection=steady(),
+    slices={"shop": np.array(["a", "b", "a"])},
     threshold=0.4,
 )
 COMPARED = replace(ALONE, champion=Champion("3", np.array([0.2, 0.7, 0.0]), 5, threshold=0.6))
@@ -60,8 +63,11 @@ def test_two_reports_on_a_version_are_both_kept(scores: Scores) -> None:
         {"rule": ConformalRule(0.9, 0.5, 100)},
         {"threshold": 0.5},
         {"champion": COMPARED.champion},
+        {"selection": steady(0.1, 0.2)},
+        {"slices": {"shop": np.array(["a", "b", "b"])}},
+        {"slices": {}},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=str,
 )
 def test_other_evidence_has_another_digest(change: dict, scores: Scores) -> None:
     assert write(scores, ALONE) != write(scores, replace(ALONE, **change))

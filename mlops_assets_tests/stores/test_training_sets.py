@@ -11,7 +11,7 @@ from mlops_assets.errors import DataError
 from mlops_assets.stores.lake import Lake
 from mlops_assets.stores.training_sets import TrainingSet, TrainingSets
 
-MANIFEST = {"inputs": ["shop", "amount"], "label": "returned"}
+MANIFEST = {"inputs": ["shop", "amount"], "label": "returned", "known_at": "known_at"}
 
 
 def table(*, unit: str = "us", amount: float = 0.5) -> pa.Table:
@@ -21,6 +21,7 @@ def table(*, unit: str = "us", amount: float = 0.5) -> pa.Table:
             "shop": ["a", None, "b"],
             "amount": pa.array([1.0, None, amount]),
             "event_timestamp": pa.array(times, pa.timestamp(unit, tz="UTC")),
+            "known_at": pa.array(times, pa.timestamp(unit, tz="UTC")),
             "returned": [0, 1, 0],
             "split": ["train", "train", "holdout"],
         }
@@ -71,6 +72,19 @@ def test_an_estimator_gets_the_inputs_in_order_and_whole_labels(kept: TrainingSe
     rows = kept.rows("holdout")
     assert rows.inputs.to_dict("list") == {"shop": ["b"], "amount": [0.5]}
     assert (rows.labels.tolist(), rows.labels.dtype) == ([0], "int64")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_are_in_utc_without_a_zone(unit: str, sets: TrainingSets) -> None:
+    rows = sets.write("returns", table(unit=unit), MANIFEST).rows("holdout")
+    for times in (rows.times, rows.known_at):
+        assert times.dtype == "datetime64[us]"
+        assert times.tolist() == [dt.datetime(2024, 1, 3)]
+
+
+def test_labels_that_are_numbers_stay_what_they_are(sets: TrainingSets) -> None:
+    rows = sets.write("returns", table(), {**MANIFEST, "label": "amount"}).rows("holdout")
+    assert rows.labels.tolist() == [0.5]
 
 
 @pytest.mark.parametrize("name", ["shop", "amount", "returned", "split"])

@@ -1,17 +1,20 @@
 """The candidate: a model trained on a snapshot, calibrated, conformalized and registered."""
 
 import json
+import re
 from typing import Any
 
 import dagster as dg
 
 from mlops_assets.core import training
+from mlops_assets.core.training import Choice
 from mlops_assets.defs import keys, records
 from mlops_assets.defs.tracking import mlflow_run
 from mlops_assets.platform import Platform, git_commit
-from mlops_assets.spec import SPLITS, ModelSpec, Windows
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.stores.training_sets import TrainingSet
+from mlops_assets.windows import SPLITS, Windows
 
 
 def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -33,12 +36,14 @@ def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         tags = version_tags(spec, data, context.run.run_id)
         with mlflow_run(context, platform, spec.name, tags) as mlflow:
             fitted = training.fit(
-                spec.estimator(spec.seed),
-                calibration=spec.calibration,
+                spec.competitors,
+                calibrations=spec.calibrations,
+                folds=spec.folds,
                 confidence=spec.confidence,
+                seed=spec.seed,
                 **{name: data.rows(name) for name in ("train", "calibrate", "conformalize")},
             )
-            _log_training(mlflow, platform, spec, data)
+            _log_training(mlflow, platform, spec, data, fitted.choice)
             version = platform.registry.register(
                 spec.name,
                 mlflow.active_run().info.run_id,
@@ -69,8 +74,10 @@ def version_tags(spec: ModelSpec, data: TrainingSet, run_id: str) -> dict[str, s
     }
 
 
-def _log_training(mlflow: Any, platform: Platform, spec: ModelSpec, data: TrainingSet) -> None:
-    """Log parameters and dataset inputs to the active run."""
+def _log_training(
+    mlflow: Any, platform: Platform, spec: ModelSpec, data: TrainingSet, choice: Choice
+) -> None:
+    """Log parameters, the competition and dataset inputs to the active run."""
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
@@ -80,7 +87,8 @@ def _log_training(mlflow: Any, platform: Platform, spec: ModelSpec, data: Traini
         profile = None
 
     windows = dict(Windows.model_validate(data.manifest["windows"]).items())
-    estimator = spec.estimator(spec.seed).get_params(deep=True)
+    winner = choice.selection.winner
+    estimator = spec.competitors[winner](spec.seed).get_params(deep=True)
     plain = {
         name: value
         for name, value in estimator.items()
@@ -89,17 +97,32 @@ def _log_training(mlflow: Any, platform: Platform, spec: ModelSpec, data: Traini
     mlflow.log_params(
         {
             **plain,
-            "calibration": spec.calibration,
+            "estimator": winner,
+            "calibration": choice.calibration,
             "confidence": spec.confidence,
             "seed": spec.seed,
             **{f"{name}_window": str(windows[name]) for name in SPLITS},
         }
     )
+    mlflow.log_metrics(_competition(choice))
     path = platform.training_sets.file(spec.name, data.snapshot)
     source = resolve_dataset_source(str(path))
     for split in SPLITS:
         dataset = Snapshot(source, name=f"{spec.name} {split}", digest=data.snapshot[:32])
         mlflow.log_input(dataset, context=split)
+
+
+def _competition(choice: Choice) -> dict[str, float]:
+    """Losses of all that competed, and the skill of the winner on each fold."""
+    found = {f"calibration_loss_{name}": loss for name, loss in choice.losses.items()}
+    for fold in choice.selection.folds:
+        # MLflow takes no other punctuation in the name of a metric.
+        name = re.sub(r"[^\w\-. :/]", "_", fold.estimator)
+        found[f"fold_{fold.number}_loss_{name}"] = fold.validation.loss
+        if fold.estimator == choice.selection.winner:
+            found[f"fold_{fold.number}_skill"] = fold.validation.skill
+            found[f"fold_{fold.number}_skill_train"] = fold.train.skill
+    return found
 
 
 def _metadata(platform: Platform, version: ModelVersion, snapshot: str) -> dict[str, str]:

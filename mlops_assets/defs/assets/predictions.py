@@ -7,7 +7,8 @@ import dagster as dg
 from mlops_assets.defs import keys, metadata, records
 from mlops_assets.inference import batch
 from mlops_assets.platform import Platform
-from mlops_assets.spec import ModelSpec, Windows
+from mlops_assets.spec import ModelSpec
+from mlops_assets.windows import Windows
 
 
 def predictions_asset(spec: ModelSpec) -> dg.AssetsDefinition:

@@ -7,15 +7,18 @@ import dagster as dg
 import numpy as np
 
 from mlops_assets.card import FILE, model_card
-from mlops_assets.core import plots, splits, training
+from mlops_assets.core import plots, splits
 from mlops_assets.core.evidence import Champion, Evidence
+from mlops_assets.core.importance import importance as importance_of
+from mlops_assets.core.levels import levels
 from mlops_assets.core.model_card import render
 from mlops_assets.defs import keys, metadata, records
 from mlops_assets.platform import Platform
-from mlops_assets.spec import ModelSpec, Windows
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import CHAMPION, ModelVersion
 from mlops_assets.stores.training_sets import TrainingSet
 from mlops_assets.tables import EVENT_TIME
+from mlops_assets.windows import Windows
 
 
 def report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -42,15 +45,19 @@ def report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             probabilities=fitted.probabilities(holdout.inputs),
             rule=fitted.rule,
             champion=_champion(platform, spec, version, data),
+            selection=fitted.choice.selection,
+            slices=slices_of(spec, data),
             threshold=spec.threshold,
         )
         row_ids = data.part("holdout")[spec.rows.row_id].combine_chunks()
         digest = platform.scores.write(spec.name, version.version, row_ids, evidence)
 
-        importance = training.importance(fitted, holdout, seed=spec.seed)
+        importance = importance_of(fitted, holdout, seed=spec.seed)
         measured = evidence.metrics(spec.gates)
         pictures = _pictures(spec, version, evidence, importance)
-        card = render(model_card(platform, spec, version, data, evidence, importance))
+        card = render(
+            model_card(platform, spec, version, data, evidence, fitted.choice, importance)
+        )
         _log(platform, version, evidence, measured, {**pictures, FILE: card}, importance)
         return dg.MaterializeResult(
             metadata={
@@ -77,6 +84,14 @@ def report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         )
 
     return calibration_report
+
+
+def slices_of(spec: ModelSpec, data: TrainingSet) -> dict[str, np.ndarray[Any, Any]]:
+    """Level of each holdout row by slice."""
+    holdout = data.part("holdout")
+    return {
+        one.name: levels(holdout[one.of].to_pandas().to_numpy(), one.edges) for one in spec.slices
+    }
 
 
 def _champion(

@@ -13,9 +13,10 @@ from mlops_assets.defs.assets.features import digests, raw_marks
 from mlops_assets.inference import batch
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import learned_windows, recipe
-from mlops_assets.spec import SPLITS, ModelSpec
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.training_sets import SPLIT
 from mlops_assets.tables import EVENT_TIME
+from mlops_assets.windows import SPLITS
 
 
 class TrainingSetConfig(dg.Config):
@@ -66,6 +67,7 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             "model": spec.name,
             "inputs": list(spec.inputs),
             "label": spec.label.column,
+            "known_at": spec.label.known_at,
             "windows": json.loads(windows.model_dump_json()),
             "rows": {name: labels[name].rows for name in SPLITS},
             "purged": counts.get(splits.PURGED, 0),

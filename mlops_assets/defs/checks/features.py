@@ -15,9 +15,10 @@ from mlops_assets.defs import keys, records
 from mlops_assets.defs.checks.gate import gate
 from mlops_assets.engines import feature_contract as contract
 from mlops_assets.platform import Platform
-from mlops_assets.spec import SPLITS, ModelSpec
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.training_sets import SPLIT
 from mlops_assets.tables import FeatureView
+from mlops_assets.windows import SPLITS
 
 SAMPLE_ROWS = 2_000
 PLANT_ROWS = 100
