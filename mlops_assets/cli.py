@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mlops_assets.spec import ModelSpec
     from mlops_assets.tables import FeatureView
 
-REFUSED = 3
-"""Exit code of a run whose gates did not let the model through."""
+FAILED, REFUSED = 1, 3
+"""Exit codes of a run that failed, and of one whose gates did not let the model through."""
 
 # Threads of the boosting that wait for each other shall soon sleep: at OpenMP's default they spin,
 # which costs minutes when another process wants the same cores. Read once, when OpenMP is loaded.
@@ -55,7 +55,7 @@ def main() -> NoReturn:
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Argument(help="Model to run; may be left out if one exists.")] = "",
+    model: Annotated[str, typer.Argument(help="Model to run; else all, one by one.")] = "",
     holdout: Annotated[str, typer.Option(help="Month to hold out, YYYY-MM.")] = "",
     everything: Annotated[
         bool, typer.Option("--all", help="Materialize everything, stale or not.")
@@ -69,34 +69,25 @@ def run(
     from mlops_assets.settings import Settings
 
     console = show.console()
-    spec = _named(model, SPECS)
-    outcome = main_job.run(
-        Platform(Settings()),
-        SPECS,
-        spec,
-        holdout=holdout,
-        everything=everything,
-        listener=show.ProgressPrinter(console),
-        announce=console.print,
-    )
-    if outcome.version and outcome.version.verdicts:
-        console.print()
-        console.print(show.gates(outcome.version))
-        for reason in show.reasons(outcome.version.verdicts):
-            console.print(f"  {reason}", markup=False)
-    champion = f"version {outcome.champion.version}" if outcome.champion else "none"
-    if outcome.error:
-        console.print(f"\nThe run failed: {outcome.error}", markup=False)
-        console.print(f"The champion of {spec.name} stays: {champion}.")
-        raise typer.Exit(1)
-    if outcome.released:
-        console.print(f"\nChampion of {spec.name}: {champion}.")
-        console.print("Next: mlops-assets dev   (the run in Dagster's UI, the model in MLflow's)")
-        return
-    version = outcome.version.version if outcome.version else "?"
-    console.print(f"\nVersion {version} of {spec.name} is refused. The champion stays: {champion}.")
-    console.print("Next: mlops-assets status   (versions, aliases and verdicts)")
-    raise typer.Exit(REFUSED)
+    platform, codes = Platform(Settings()), []
+    chosen = [_named(model, SPECS)] if model else list(SPECS)
+    for spec in chosen:
+        if len(chosen) > 1:
+            console.rule(spec.name)
+        outcome = main_job.run(
+            platform,
+            SPECS,
+            spec,
+            holdout=holdout,
+            everything=everything,
+            listener=show.ProgressPrinter(console),
+            announce=console.print,
+        )
+        show.outcome(console, spec.name, outcome)
+        codes.append(FAILED if outcome.error else 0 if outcome.released else REFUSED)
+    if FAILED in codes or REFUSED in codes:
+        raise typer.Exit(FAILED if FAILED in codes else REFUSED)
+    console.print("Next: mlops-assets dev   (the runs in Dagster's UI, the models in MLflow's)")
 
 
 @app.command()
@@ -140,16 +131,20 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def card(
     version: Annotated[str, typer.Argument(help="Number of a version.")],
-    model: Annotated[str, typer.Argument(help="Model; may be left out if one exists.")] = "",
+    model: Annotated[str, typer.Argument(help="Model; else the first.")] = "",
 ) -> None:
     """Print where the model card of a version is: one HTML file, for a browser or for print."""
-    from mlops_assets.card import FILE
     from mlops_assets.definitions import SPECS
     from mlops_assets.platform import Platform
+    from mlops_assets.reports.card import FILE
     from mlops_assets.settings import Settings
 
     registry = Platform(Settings()).registry
-    typer.echo(registry.report_file(registry.version(_named(model, SPECS).name, version), FILE))
+    typer.echo(
+        registry.report_file(
+            registry.version(_named(model or SPECS[0].name, SPECS).name, version), FILE
+        )
+    )
 
 
 @app.command()
@@ -351,10 +346,8 @@ def _time(words: str) -> "dt.datetime":
 
 
 def _named(model: str, specs: Sequence["ModelSpec"]) -> "ModelSpec":
-    """The spec called `model`; the only one when no name is given."""
+    """The spec called `model`."""
     by_name = {spec.name: spec for spec in specs}
-    if not model and len(by_name) == 1:
-        return next(iter(by_name.values()))
     if model not in by_name:
         raise UnknownNameError.of("model", model, by_name)
     return by_name[model]

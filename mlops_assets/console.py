@@ -19,6 +19,7 @@ from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.tables import FeatureView
 
 if TYPE_CHECKING:
+    from mlops_assets.defs import main_job
     from mlops_assets.defs.progress import Progress
 
 MARKS = {
@@ -68,6 +69,25 @@ def console() -> Console:
     """A console as wide as the terminal; wide enough for every table where there is none."""
     plain = Console(highlight=False)
     return plain if plain.is_terminal else Console(highlight=False, width=120)
+
+
+def outcome(console: Console, model: str, found: "main_job.Outcome") -> None:
+    """Print what a run came to: the verdicts, who is champion, what to do next."""
+    if found.version and found.version.verdicts:
+        console.print()
+        console.print(gates(found.version))
+        for reason in reasons(found.version.verdicts):
+            console.print(f"  {reason}", markup=False)
+    champion = f"version {found.champion.version}" if found.champion else "none"
+    if found.error:
+        console.print(f"\nThe run failed: {found.error}", markup=False)
+        console.print(f"The champion of {model} stays: {champion}.")
+    elif found.released:
+        console.print(f"\nChampion of {model}: {champion}.")
+    else:
+        version = found.version.version if found.version else "?"
+        console.print(f"\nVersion {version} of {model} is refused. The champion stays: {champion}.")
+        console.print("Next: mlops-assets status   (versions, aliases and verdicts)")
 
 
 def gates(version: ModelVersion) -> Table:

@@ -4,8 +4,8 @@ Your own code location is a module like this one, named in `workspace.yaml`.
 """
 
 from mlops_assets.defs.build import build_definitions
-from mlops_assets.showcase.flights.specs import FLIGHT_DELAY
+from mlops_assets.showcase.flights.specs import SPECS
 
-SPECS = (FLIGHT_DELAY,)
+__all__ = ["SPECS", "defs"]
 
 defs = build_definitions(SPECS)

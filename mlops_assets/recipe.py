@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlops_assets.core import fingerprint, splits
-from mlops_assets.core.labels import LabelCount, refuse_unlearnable
+from mlops_assets.core.labels import LabelSummary, refuse_unlearnable
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.engines import marks
 from mlops_assets.engines.marks import SourceMark
@@ -75,7 +75,9 @@ def source_marks(platform: Platform, sources: Iterable[Source]) -> dict[str, Sou
     return found
 
 
-def refuse_unusable(platform: Platform, spec: ModelSpec, windows: Windows) -> dict[str, LabelCount]:
+def refuse_unusable(
+    platform: Platform, spec: ModelSpec, windows: Windows
+) -> dict[str, LabelSummary]:
     """Count rows and labels by window straight from the sources; return the counts.
 
     Raises:
@@ -90,12 +92,11 @@ def refuse_unusable(platform: Platform, spec: ModelSpec, windows: Windows) -> di
         name = engine.preview_rows(connection, spec.rows, queries)
         found = connection.execute(
             f"SELECT {EVENT_TIME}::TIMESTAMP AS time, {known}::TIMESTAMP AS known, "
-            f"{label}::BIGINT AS label FROM {name}"
+            f"{label}::DOUBLE AS label FROM {name}"
         ).fetchnumpy()
     # Under the mask of a null lies any value: a label that is not known yet has no time.
     time, known_at = (np.ma.filled(found[name], np.datetime64("NaT")) for name in ("time", "known"))
-    labels = np.ma.filled(found["label"], 0)
-    counts = label_counts(time, known_at, labels, windows)
+    counts = label_counts(time, known_at, np.ma.filled(found["label"], np.nan), windows)
     refuse_unlearnable(spec.name, learned_windows(windows), counts)
     return counts
 
@@ -105,21 +106,19 @@ def learned_windows(windows: Windows) -> dict[str, str]:
     return {name: str(window) for name, window in windows.items() if name in SPLITS}
 
 
-def label_counts(times: Any, known: Any, labels: Any, windows: Windows) -> dict[str, LabelCount]:
-    """Rows and positives by split.
+def label_counts(times: Any, known: Any, labels: Any, windows: Windows) -> dict[str, LabelSummary]:
+    """What the labels of each split are.
 
     Args:
         times: times of prediction, UTC without zone, shape (n,).
         known: times at which labels became known, UTC without zone, shape (n,).
-        labels: 0 or 1, shape (n,).
+        labels: shape (n,), NaN where a row has none.
         windows: the windows.
     """
     assigned = splits.assign(
         np.asarray(times, dtype="datetime64[us]"),
         np.asarray(known, dtype="datetime64[us]"),
         windows.items(),
+        ~np.isnan(labels),
     )
-    return {
-        name: LabelCount(rows, int(labels[assigned == name].sum()))
-        for name, rows in splits.counts(assigned).items()
-    }
+    return {name: LabelSummary.of(labels[assigned == name]) for name in splits.counts(assigned)}

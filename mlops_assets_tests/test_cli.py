@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mlops_assets.showcase.flights.specs import SPECS
 from mlops_assets_tests.end_to_end.conftest import ROOT, command
 
 README = (ROOT / "README.md").read_text()
@@ -24,8 +25,10 @@ def test_without_a_verb_the_commands_are_listed(own_home: Path) -> None:
 
 def test_status_of_an_empty_home_names_the_next_command(own_home: Path) -> None:
     said = command(own_home, "status")
-    assert said.stdout == "flight_delay: no versions yet. Next: mlops-assets run flight_delay\n"
-    assert json.loads(command(own_home, "status", "--json").stdout) == {"flight_delay": []}
+    lines = [f"{spec.name}: no versions yet. Next: mlops-assets run {spec.name}" for spec in SPECS]
+    assert said.stdout.splitlines() == lines
+    found = json.loads(command(own_home, "status", "--json").stdout)
+    assert found == {spec.name: [] for spec in SPECS}
 
 
 def test_an_error_is_told_in_words_without_a_trace(own_home: Path) -> None:

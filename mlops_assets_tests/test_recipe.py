@@ -110,8 +110,8 @@ def test_the_days_of_a_source_that_cannot_be_read_are_refused(
 
 def test_rows_and_labels_are_counted_by_window(platform: Platform, spec: ModelSpec) -> None:
     found = refuse_unusable(platform, spec, spec.windows)
-    counts = {name: (count.rows, count.positives) for name, count in found.items()}
-    assert counts == dict.fromkeys(["train", "calibrate", "conformalize", "holdout"], (2, 1))
+    counts = {name: (count.rows, count.mean) for name, count in found.items()}
+    assert counts == dict.fromkeys(["train", "calibrate", "conformalize", "holdout"], (2, 0.5))
 
 
 def test_counting_leaves_nothing_in_the_lake(platform: Platform, spec: ModelSpec) -> None:
@@ -124,7 +124,7 @@ def test_a_label_of_one_class_is_refused(
     platform: Platform, spec: ModelSpec, tmp_path: Path
 ) -> None:
     (tmp_path / "orders.csv").write_text(ORDERS_CSV.replace(",1,2024", ",0,2024"))
-    with pytest.raises(WindowError, match="one class in the window 'train'"):
+    with pytest.raises(WindowError, match="is 0 in all 2 rows of the window 'train'"):
         refuse_unusable(platform, spec, spec.windows)
 
 
@@ -167,9 +167,20 @@ def test_a_row_whose_label_is_not_known_yet_is_not_counted(
 def test_labels_are_counted_like_the_rows_of_a_training_set() -> None:
     times = np.array(["2024-01-01T23", "2024-01-01", "2024-01-04"], dtype="M8[ns]")
     known = times + np.timedelta64(2, "h")
-    found = label_counts(times, known, np.array([1, 0, 1]), windows())
-    counts = {name: (count.rows, count.positives) for name, count in found.items()}
+    found = label_counts(times, known, np.array([1.0, 0, 1]), windows())
+    counts = {name: (summary.rows, summary.mean) for name, summary in found.items()}
     assert counts == {"train": (1, 0), "purged": (1, 1), "holdout": (1, 1)}
+
+
+def test_a_row_that_never_gets_a_label_is_counted_apart() -> None:
+    times = np.array(["2024-01-01", "2024-01-01", "2024-01-04", "2024-01-04"], dtype="M8[ns]")
+    known = times + np.timedelta64(2, "h")
+    found = label_counts(times, known, np.array([1, np.nan, np.nan, 3]), windows())
+    assert {name: summary.rows for name, summary in found.items()} == {
+        "train": 1,
+        "unlabelled": 2,
+        "holdout": 1,
+    }
 
 
 def test_a_holdout_month_can_be_refused_without_reading_features(

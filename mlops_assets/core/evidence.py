@@ -72,6 +72,14 @@ class Champion:
 
 
 @dataclass(frozen=True)
+class Incomparable:
+    """There is a champion, and `reason` tells why it cannot be asked about these rows."""
+
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Labels and probabilities of the holdout rows, and what they are judged with.
 
@@ -79,7 +87,7 @@ class Evidence:
         labels: shape (n,), 0 or 1.
         probabilities: shape (n,), of class 1.
         rule: the rule of the conformal sets.
-        champion: who is compared; None only when there is no champion.
+        champion: who is compared, or why not; None only when there is no champion.
         selection: how the estimator did on the folds of train.
         slices: level of each row by name of the slice, shape (n,); empty when none is declared.
         threshold: probability from which on class 1 is decided.
@@ -88,7 +96,7 @@ class Evidence:
     labels: npt.NDArray[np.int64]
     probabilities: Floats
     rule: ConformalRule
-    champion: Champion | None
+    champion: Champion | Incomparable | None
     selection: Selection
     slices: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
     threshold: float = 0.5
@@ -119,8 +127,8 @@ class Evidence:
         )
 
     def differences(self) -> tuple[MetricDifference, ...] | None:
-        """Metrics minus the champion's on the same rows; None without a champion."""
-        if self.champion is None:
+        """Metrics minus the champion's on the same rows; None when none can be compared."""
+        if not isinstance(self.champion, Champion):
             return None
         return compare(
             self.labels,
@@ -169,6 +177,8 @@ def _coverage(evidence: Evidence, policy: Policy) -> Verdict:
 
 
 def _champion(evidence: Evidence, policy: Policy) -> Verdict:
+    if isinstance(evidence.champion, Incomparable):
+        return gates.champion_not_comparable(evidence.champion.reason, len(evidence.labels))
     if evidence.champion and evidence.champion.overlap_rows:
         return gates.champion_has_seen_holdout(evidence.champion.overlap_rows, len(evidence.labels))
     return gates.no_metric_below_champion(

@@ -244,6 +244,20 @@ def champion_has_seen_holdout(overlap_rows: int, n: int) -> Verdict:
     )
 
 
+def champion_not_comparable(reason: str, n: int) -> Verdict:
+    """There is a champion, and it cannot be asked about these rows: nobody knows who is better."""
+    return Verdict(
+        "no_metric_below_champion",
+        "inconclusive",
+        None,
+        None,
+        None,
+        int(n),
+        0.0,
+        f"the champion cannot be compared: {reason}",
+    )
+
+
 def _doubt(bins: ReliabilityBins) -> str | None:
     """Why bins are too coarse to judge, if they are."""
     if bins.distinct_scores < bins.n_bins:

@@ -21,13 +21,15 @@ LONGEST_NAME = 40
 """Characters of a column's name that leave room for its bar."""
 
 
-def _figure(width: float, height: float) -> "Figure":
+def figure_of(width: float, height: float) -> "Figure":
+    """A figure of so many inches, without pyplot."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=80, layout="constrained")
 
 
-def _png(figure: "Figure") -> bytes:
+def png_of(figure: "Figure") -> bytes:
+    """The figure as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
@@ -43,7 +45,7 @@ def reliability_diagram(bins: ReliabilityBins, *, title: str, limit: float) -> b
         title: headline.
         limit: how far a bin may deviate; drawn as a band around the diagonal.
     """
-    figure = _figure(6, 6.4)
+    figure = figure_of(6, 6.4)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     mean, observed = bins.column("mean_probability"), bins.column("observed")
     reach = min(1.0, float(max(mean.max(), (mean + bins.column("high")).max())) * 1.05)
@@ -70,19 +72,21 @@ def reliability_diagram(bins: ReliabilityBins, *, title: str, limit: float) -> b
     bottom.set(xlabel="predicted probability", ylabel="density")
     for axis in (top, bottom):
         axis.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
+    return png_of(figure)
 
 
-def importance_chart(importance: Mapping[str, float], *, title: str, most: int = 20) -> bytes:
-    """Bars of the most important columns, largest on top."""
+def importance_chart(
+    importance: Mapping[str, float], *, title: str, loss: str = "log loss", most: int = 20
+) -> bytes:
+    """Bars of the most important columns, largest on top; `loss` is what rises when shuffled."""
     chosen = list(importance.items())[:most][::-1]
-    figure = _figure(6, 0.28 * len(chosen) + 1.2)
+    figure = figure_of(6, 0.28 * len(chosen) + 1.2)
     axis = figure.subplots()
     axis.barh(range(len(chosen)), [value for _, value in chosen], color=BLUE)
     axis.set_yticks(range(len(chosen)), [_short(name) for name, _ in chosen])
-    axis.set(xlabel="rise of the log loss when shuffled", title=title)
+    axis.set(xlabel=f"rise of the {loss} when shuffled", title=title)
     axis.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _short(name: str) -> str:
@@ -91,7 +95,7 @@ def _short(name: str) -> str:
 
 def confusion_chart(counts: npt.NDArray[np.int64], *, title: str) -> bytes:
     """Confusion matrix with counts; `counts[truth, decision]`, shape (2, 2)."""
-    figure = _figure(4.2, 3.8)
+    figure = figure_of(4.2, 3.8)
     axis = figure.subplots()
     # A class without rows has no shares; it is drawn as zeros.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -103,4 +107,4 @@ def confusion_chart(counts: npt.NDArray[np.int64], *, title: str) -> bytes:
             label = f"{counts[truth, decision]:,}\n{share:.1%}"
             axis.text(decision, truth, label, ha="center", va="center", color=colour)
     axis.set(xticks=(0, 1), yticks=(0, 1), xlabel="decided", ylabel="true", title=title)
-    return _png(figure)
+    return png_of(figure)

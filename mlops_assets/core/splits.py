@@ -16,7 +16,11 @@ NONE = ""
 PURGED = "purged"
 """Split of a row whose label became known only after its window."""
 
+UNLABELLED = "unlabelled"
+"""Split of a row in a window to learn from or to be judged on that never gets a label."""
+
 LEARNED = ("train", "calibrate", "conformalize")
+JUDGED = (*LEARNED, "holdout")
 
 
 class Days(Protocol):
@@ -43,6 +47,7 @@ def assign(
     times: npt.NDArray[np.datetime64],
     known_at: npt.NDArray[np.datetime64],
     windows: Iterable[tuple[str, Days]],
+    labelled: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.object_]:
     """Name the split of each row.
 
@@ -54,9 +59,11 @@ def assign(
         times: time of prediction, UTC, shape (n,).
         known_at: time at which the label became known, UTC, shape (n,).
         windows: names and windows, without days in common.
+        labelled: which rows have a label, shape (n,); None for all. A row may never get one:
+            an order that is cancelled has no time of delivery.
 
     Returns:
-        Names of shape (n,): a window's name, `purged`, or empty.
+        Names of shape (n,): a window's name, `purged`, `unlabelled`, or empty.
     """
     splits = np.full(times.shape, NONE, dtype=object)
     for name, window in windows:
@@ -64,6 +71,8 @@ def assign(
         splits[inside] = name
         if name in LEARNED:
             splits[inside & ~(known_at < np.datetime64(window.end))] = PURGED
+        if labelled is not None and name in JUDGED:
+            splits[inside & ~labelled & (splits != PURGED)] = UNLABELLED
     return splits
 
 

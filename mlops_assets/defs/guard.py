@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from mlops_assets.core.evidence import GATES
+from mlops_assets.core.tasks import GATES
 from mlops_assets.defs import keys, records
 from mlops_assets.defs.checks.contracts import training_set_check
 from mlops_assets.defs.checks.features import leakage_checks
@@ -76,7 +76,7 @@ def training_set_checks(spec: ModelSpec) -> list[dg.AssetCheckKey]:
 
 
 def _gates(spec: ModelSpec) -> list[dg.AssetCheckKey]:
-    return [dg.AssetCheckKey(keys.report(spec), name) for name in GATES]
+    return [dg.AssetCheckKey(keys.report(spec), name) for name in GATES[spec.task]]
 
 
 def _obstacle(

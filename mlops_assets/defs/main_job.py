@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from mlops_assets.core.evidence import GATES
+from mlops_assets.core.tasks import GATES
 from mlops_assets.defs import keys, partitions, records, staleness
 from mlops_assets.defs.assets.features import digests
 from mlops_assets.defs.build import build_definitions
@@ -89,7 +89,7 @@ def _judged(platform: Platform, spec: ModelSpec, wanted: str) -> ModelVersion | 
     """The newest version of this recipe whose fate is sealed, None when there is none."""
     for version in platform.registry.versions(spec.name):
         judged = {verdict.gate for verdict in version.verdicts}
-        if version.tags.get("mlops.recipe") == wanted and judged == set(GATES):
+        if version.tags.get("mlops.recipe") == wanted and judged == set(GATES[spec.task]):
             sealed = CHAMPION in version.aliases or _judged_badly(version)
             return version if sealed else None
     return None

@@ -10,7 +10,6 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.core.calibration import ReliabilityBins
 from mlops_assets.core.verdict import Verdict
 from mlops_assets.tables import Column
 
@@ -82,14 +81,9 @@ def picture(png: bytes, title: str) -> dg.MetadataValue:
 
 
 def table(rows: list[dict[str, Any]]) -> dg.MetadataValue:
-    """A small table; all rows have the columns of the first."""
-    return dg.MetadataValue.table(records=[dg.TableRecord(row) for row in rows])
-
-
-def bins(found: ReliabilityBins) -> dg.MetadataValue:
-    """The reliability bins as a table."""
-    names = ("lower", "upper", "n", "mean_probability", "observed", "deviation", "low", "high")
-    return table([{name: rounded(getattr(one, name)) for name in names} for one in found.bins])
+    """A small table for people; all rows have the columns of the first."""
+    plain = [{k: v if isinstance(v, str) else rounded(v) for k, v in row.items()} for row in rows]
+    return dg.MetadataValue.table(records=[dg.TableRecord(row) for row in plain])
 
 
 def verdict(found: Verdict) -> dict[str, dg.MetadataValue]:

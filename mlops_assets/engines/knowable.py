@@ -95,7 +95,13 @@ def answers(
 
 
 def ranked_inputs(
-    lake: Lake, path: Path, inputs: Sequence[str], label: str, part: tuple[str, str]
+    lake: Lake,
+    path: Path,
+    inputs: Sequence[str],
+    label: str,
+    part: tuple[str, str],
+    *,
+    numbers: bool = False,
 ) -> tuple[dict[str, Any], Any]:
     """The inputs of a model as numbers that can be ranked, and the labels.
 
@@ -105,10 +111,13 @@ def ranked_inputs(
         inputs: columns; those of text are ranked by the label's rate in each level.
         label: column of the label.
         part: column and value that choose the rows.
+        numbers: whether the label is a number and not a class.
 
     Returns:
-        A float array of shape (n,) by input, NaN where null, and the labels, 0 or 1, shape (n,).
+        A float array of shape (n,) by input, NaN where null, and the labels, 0 or 1, shape (n,). Of
+        a label that is a number it is whether it lies above its median.
     """
+    import numpy as np
     import pyarrow as pa
 
     from mlops_assets.core.leakage import rates_of_levels
@@ -116,7 +125,8 @@ def ranked_inputs(
     names = ", ".join(quoted(name) for name in (*inputs, label))
     chosen = f"SELECT {names} FROM training_set WHERE {quoted(part[0])} = {text(part[1])}"
     table = lake.read(chosen, training_set=path)
-    labels = table[label].to_numpy().astype("int64")
+    given = table[label].to_numpy()
+    labels = (given > np.median(given) if numbers else given).astype("int64")
     ranked = {}
     for name in inputs:
         column = table[name].combine_chunks()

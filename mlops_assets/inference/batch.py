@@ -8,6 +8,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mlops_assets.core import tasks
 from mlops_assets.core.splits import in_window
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import WindowError
@@ -46,10 +47,11 @@ def predict_window(
 ) -> Mapping[str, float]:
     """Score a window with a version and keep the predictions by day in the lake.
 
-    Each row keeps its id, keys and time, the probability, the conformal set and the version.
+    Each row keeps its id, keys and time, what the model says of it (see `core.tasks.predictions`)
+    and the version.
 
     Returns:
-        `rows`, `mean_probability`, and `set_size` (mean number of classes in a set).
+        `rows`, and means of what was said (see `core.tasks.in_short`).
 
     Raises:
         WindowError: when the window has no rows.
@@ -67,23 +69,18 @@ def predict_window(
         )
     joined = with_features(platform, spec, rows)
     fitted = platform.registry.load(version)
-    probabilities = fitted.probabilities(joined.select(spec.inputs).to_pandas())
-    sets = fitted.rule.prediction_sets(probabilities)
+    found = tasks.predictions(fitted, joined.select(spec.inputs).to_pandas())
     kept = [spec.rows.row_id, *_keys(spec), EVENT_TIME]
     frame = joined.select(kept).to_pandas()
-    frame["probability"] = probabilities
-    frame["negative_in_set"], frame["positive_in_set"] = sets[:, 0], sets[:, 1]
+    for name, column in found.items():
+        frame[name] = column
     frame["model_version"] = version.version
     days = sorted(set(frame[EVENT_TIME].dt.date))
     table = f"predictions/{spec.name}"
     scored = pa.Table.from_pandas(frame, preserve_index=False)
     notes = {day: {FINGERPRINT: version.version} for day in days}
     platform.lake.write_days(scored, table, days, notes)
-    return {
-        "rows": len(frame),
-        "mean_probability": float(probabilities.mean()),
-        "set_size": float(sets.sum(axis=1).mean()),
-    }
+    return {"rows": len(frame), **tasks.in_short(found)}
 
 
 def _keys(spec: ModelSpec) -> tuple[str, ...]:

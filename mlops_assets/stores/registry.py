@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
 
-    from mlops_assets.core.training import FittedModel
+    from mlops_assets.core.tasks import Fitted
 
 CHAMPION = "champion"
 ARCHIVED = "archived"
@@ -36,6 +36,8 @@ GATE_TAG = "mlops.gate."
 TRUSTED_TYPES = (
     # A partial holds a function, and skops asks for trust in that function too.
     "functools.partial",
+    "mlops_assets.core.forecaster.Forecaster",
+    "mlops_assets.core.spread.SpreadRegressor",
     "mlops_assets.core.venn_abers.VennAbersClassifier",
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
@@ -43,6 +45,9 @@ TRUSTED_TYPES = (
     "sklearn.calibration._TemperatureScaling",
     "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    # Its arrays are read by compiled code: safe as long as the file is the registered one, which
+    # is checked before it is opened.
+    "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
 )
 """Types beyond those that skops itself trusts, each read and found to run nothing on loading."""
@@ -128,7 +133,7 @@ class ModelRegistry:
         self,
         model: str,
         run_id: str,
-        fitted: "FittedModel",
+        fitted: "Fitted",
         example: "pd.DataFrame",
         metadata: Mapping[str, Any],
         tags: Mapping[str, str],
@@ -138,7 +143,7 @@ class ModelRegistry:
         Args:
             model: the registered model's name.
             run_id: the run, which must be the active one.
-            fitted: the model; its conformal rule is kept in the model's metadata.
+            fitted: the model; what it is beside its estimator is kept in the metadata.
             example: a few rows of inputs; they give the signature.
             metadata: what belongs to the model for good.
             tags: tags of the version.
@@ -146,21 +151,20 @@ class ModelRegistry:
         import mlflow
         from mlflow.models import infer_signature
 
+        from mlops_assets.core import tasks
+
         logging.getLogger("mlflow.tracking._model_registry.client").setLevel(logging.WARNING)
+        estimator, method = tasks.estimator(fitted)
         logged = mlflow.sklearn.log_model(
-            fitted.classifier,
+            estimator,
             name="model",
             serialization_format="skops",
             skops_trusted_types=list(TRUSTED_TYPES),
-            pyfunc_predict_fn="predict_proba",
+            pyfunc_predict_fn=method,
             pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
-            signature=infer_signature(example, fitted.classifier.predict_proba(example)),
+            signature=infer_signature(example, getattr(estimator, method)(example)),
             input_example=example,
-            metadata={
-                **metadata,
-                "conformal": asdict(fitted.rule),
-                "choice": asdict(fitted.choice),
-            },
+            metadata={**metadata, **tasks.record(fitted)},
         )
         folder = self._local(self.client.get_logged_model(logged.model_id).artifact_location)
         marks = {f"mlops.sha256.{file}": fingerprint.of_file(folder / file) for file in FILES}
@@ -272,7 +276,7 @@ class ModelRegistry:
         self.client.set_registered_model_alias(model, CHAMPION, version)
         return before.version if before else None
 
-    def load(self, version: ModelVersion) -> "FittedModel":
+    def load(self, version: ModelVersion) -> "Fitted":
         """Load a version after checking that its files are the registered ones.
 
         Raises:
@@ -282,9 +286,7 @@ class ModelRegistry:
         import yaml
         from mlflow.exceptions import MlflowException
 
-        from mlops_assets.core.conformal import ConformalRule
-        from mlops_assets.core.selection import selection_of
-        from mlops_assets.core.training import Choice, FittedModel
+        from mlops_assets.core import tasks
 
         name = f"version {version.version} of {version.model!r}"
         try:
@@ -307,7 +309,7 @@ class ModelRegistry:
                     "train the version again",
                 )
         try:
-            classifier = skops.io.load(folder / MODEL_FILE, trusted=list(TRUSTED_TYPES))
+            estimator = skops.io.load(folder / MODEL_FILE, trusted=list(TRUSTED_TYPES))
         except skops.io.exceptions.UntrustedTypesFoundException as untrusted:
             raise ArtifactError(
                 f"{MODEL_FILE} of {name} holds types that are not trusted: {untrusted}",
@@ -315,8 +317,7 @@ class ModelRegistry:
                 do="add the types to the list after reading their code, or change the estimator",
             ) from untrusted
         kept = yaml.safe_load((folder / "MLmodel").read_text())["metadata"]
-        choice = {**kept["choice"], "selection": selection_of(kept["choice"]["selection"])}
-        return FittedModel(classifier, ConformalRule(**kept["conformal"]), Choice(**choice))
+        return tasks.restored(estimator, kept)
 
     @staticmethod
     def _local(location: str) -> Path:

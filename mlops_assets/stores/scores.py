@@ -4,24 +4,18 @@ One Parquet file per report, named by its content, so that a verdict can name ex
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mlops_assets.core import fingerprint
-from mlops_assets.core.conformal import ConformalRule
-from mlops_assets.core.evidence import Champion, Evidence
-from mlops_assets.core.selection import selection_of
+from mlops_assets.core.evidence_record import columns_of, evidence_of, notes_of
+from mlops_assets.core.tasks import AnyEvidence
 from mlops_assets.errors import DataError
 from mlops_assets.stores.lake import Lake
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-SLICE = "slice:"
-"""Begins the names of the columns that hold the levels of a slice."""
 
 
 @dataclass(frozen=True)
@@ -34,37 +28,18 @@ class Scores:
         """Where the evidence on a version lies."""
         return self.lake.file(f"evidence/{model}/{version}-{digest[:16]}")
 
-    def write(self, model: str, version: str, row_ids: "pa.Array", evidence: Evidence) -> str:
+    def write(self, model: str, version: str, row_ids: "pa.Array", evidence: AnyEvidence) -> str:
         """Keep evidence; return the digest of its content."""
         import pyarrow as pa
 
-        columns = {
-            "row_id": row_ids,
-            "label": pa.array(evidence.labels, pa.int64()),
-            "probability": pa.array(evidence.probabilities, pa.float64()),
-        }
-        notes: dict[str, object] = {
-            "rule": asdict(evidence.rule),
-            "threshold": evidence.threshold,
-            "champion": None,
-            "selection": asdict(evidence.selection),
-        }
-        for name, levels in evidence.slices.items():
-            columns[f"{SLICE}{name}"] = pa.array(levels.tolist(), pa.string())
-        if evidence.champion:
-            columns["champion_probability"] = pa.array(evidence.champion.probabilities)
-            notes["champion"] = {
-                "version": evidence.champion.version,
-                "overlap_rows": evidence.champion.overlap_rows,
-                "threshold": evidence.champion.threshold,
-            }
-        table = pa.table(columns)
+        columns = {name: pa.array(found) for name, found in columns_of(evidence).items()}
+        table, notes = pa.table({"row_id": row_ids, **columns}), notes_of(evidence)
         digest = fingerprint.of_values(fingerprint.of_table(table), notes)
         path = self.file(model, version, digest)
         self.lake.write_arrow(table, path, {"notes": json.dumps(notes), "digest": digest})
         return digest
 
-    def read(self, model: str, version: str, digest: str) -> Evidence:
+    def read(self, model: str, version: str, digest: str) -> AnyEvidence:
         """Read evidence back.
 
         Raises:
@@ -87,23 +62,5 @@ class Scores:
                 expected="an immutable file",
                 do=f"materialize the calibration report of {model!r} again",
             )
-        champion = notes["champion"]
-        return Evidence(
-            labels=table["label"].to_numpy(),
-            probabilities=table["probability"].to_numpy(),
-            rule=ConformalRule(**notes["rule"]),
-            champion=champion
-            and Champion(
-                version=champion["version"],
-                probabilities=np.asarray(table["champion_probability"].to_numpy()),
-                overlap_rows=champion["overlap_rows"],
-                threshold=champion["threshold"],
-            ),
-            selection=selection_of(notes["selection"]),
-            slices={
-                name.removeprefix(SLICE): table[name].to_numpy().astype(str)
-                for name in table.column_names
-                if name.startswith(SLICE)
-            },
-            threshold=notes["threshold"],
-        )
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        return evidence_of(columns, notes)

@@ -41,7 +41,7 @@ class TrainingSet:
         labels = part[self.manifest["label"]].to_numpy()
         return Rows(
             part.select(self.manifest["inputs"]).to_pandas(),
-            labels.astype("float64" if labels.dtype.kind == "f" else "int64"),
+            labels.astype("int64" if self.manifest["task"] == "binary" else "float64"),
             *(_times(part[name]) for name in (EVENT_TIME, self.manifest["known_at"])),
         )
 

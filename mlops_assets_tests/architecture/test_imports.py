@@ -26,17 +26,16 @@ ALLOWED = {
     "platform": {"core", "stores", "engines", *DECLARATIONS},
     "inference": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "recipe": {"core", "stores", "engines", "platform", *DECLARATIONS},
-    "card": {"regression_card", "core", "stores", "engines", "platform", *DECLARATIONS},
-    "regression_card": {"core", "errors"},
-    "defs": {"card", "core", "stores", "engines", "platform", "inference", "recipe"}
+    "reports": {"core", "stores", "engines", "platform", *DECLARATIONS},
+    "defs": {"reports", "core", "stores", "engines", "platform", "inference", "recipe"}
     | {*DECLARATIONS},
     "console": {"core", "stores", "defs", *DECLARATIONS},
     "dev_servers": {"errors", "settings"},
     "deploy": set(),
     "showcase": DECLARATIONS,
     "definitions": {"defs", "showcase"},
-    "cli": {"card", "definitions", "defs", "console", "core", "dev_servers", "platform", "engines"}
-    | {"stores", *DECLARATIONS},
+    "cli": {"reports", "definitions", "defs", "console", "core", "dev_servers", "platform"}
+    | {"engines", "stores", *DECLARATIONS},
     "__init__": {"defs", *DECLARATIONS},
 }  # fmt: skip
 NOT_IN_CORE = {"duckdb", "mlflow", "feast", "requests", "sqlalchemy", "subprocess", "os"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlops_assets.core.conformal import ConformalRule
-from mlops_assets.core.evidence import GATES, RULES, Champion, Evidence
+from mlops_assets.core.evidence import GATES, RULES, Champion, Evidence, Incomparable
 from mlops_assets.errors import GateError
 from mlops_assets.spec import GatePolicy
 from mlops_assets_tests.core.selection_world import steady
@@ -93,6 +93,14 @@ def test_skill_that_falls_over_the_folds_fails_the_gate_of_stability() -> None:
 def test_skill_that_is_far_higher_on_rows_learned_from_fails_the_gate_of_overfitting() -> None:
     found = outcomes(replace(evidence(), selection=steady(0.3, 0.3, 0.3, train=0.8)))
     assert found["not_overfitted"] == "failed"
+
+
+def test_a_champion_that_cannot_be_asked_leaves_the_comparison_open() -> None:
+    unknown = replace(evidence(), champion=Incomparable("3", "its files are gone"))
+    verdict = GATES["no_metric_below_champion"](unknown, POLICY)
+    assert verdict.outcome == "inconclusive"
+    assert "its files are gone" in verdict.reason
+    assert unknown.differences() is None
 
 
 def test_few_rows_pass_no_gate_of_calibration() -> None:

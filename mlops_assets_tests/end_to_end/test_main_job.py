@@ -9,6 +9,7 @@ import dagster as dg
 import duckdb
 import pytest
 
+from mlops_assets.core import tasks
 from mlops_assets.core.evidence import GATES
 from mlops_assets.definitions import SPECS
 from mlops_assets.defs import keys, main_job
@@ -47,6 +48,24 @@ def test_the_main_job_makes_a_champion_that_passed_every_gate(flights: Flights) 
     champion = flights.platform.registry.alias(SPEC.name, CHAMPION)
     assert champion is not None
     assert {v.gate: v.outcome for v in champion.verdicts} == dict.fromkeys(GATES, "passed")
+
+
+def test_the_second_model_goes_through_the_same_graph(flights: Flights) -> None:
+    delay = SPECS[1]
+    champion = flights.platform.registry.alias(delay.name, CHAMPION)
+    assert champion is not None, flights.first.stdout
+    gates = tasks.GATES["regression"]
+    assert {v.gate: v.outcome for v in champion.verdicts} == dict.fromkeys(gates, "passed")
+    files = flights.platform.lake.folder(f"predictions/{delay.name}") / "*.parquet"
+    rows = duckdb.sql(
+        "SELECT count(*), bool_and(low <= forecast AND forecast <= high), avg(high - low) "
+        f"FROM '{files}'"
+    ).fetchall()
+    assert rows[0][:2] == (28_150, True)
+    assert 30 < rows[0][2] < 200
+    page = Path(flights.command("card", "1", delay.name).stdout.strip()).read_text()
+    assert "PIT histogram" in page
+    assert "minutes" in page
 
 
 def test_the_terminal_shows_progress_gates_version_alias_and_the_next_command(

@@ -9,7 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops_assets.core.conformal import ConformalRule
-from mlops_assets.core.evidence import Champion, Evidence
+from mlops_assets.core.conformal_intervals import IntervalRule
+from mlops_assets.core.evidence import Champion, Evidence, Incomparable
+from mlops_assets.core.predictive import fit_predictive_distribution
+from mlops_assets.core.regression_evidence import RegressionChampion, RegressionEvidence
+from mlops_assets.core.tasks import AnyEvidence
 from mlops_assets.errors import DataError
 from mlops_assets.stores.lake import Lake
 from mlops_assets.stores.scores import Scores
@@ -27,21 +31,56 @@ ALONE = Evidence(
 )
 COMPARED = replace(ALONE, champion=Champion("3", np.array([0.2, 0.7, 0.0]), 5, threshold=0.6))
 
+UNKNOWN = replace(ALONE, champion=Incomparable("3", "its files are gone"))
+LAW = fit_predictive_distribution(np.arange(99.0) / 7, np.zeros(99))
+FORECAST = RegressionEvidence(
+    labels=np.array([0.1, 2.0, -1 / 3]),
+    points=np.array([0.0, 1.5, 0.2]),
+    spreads=None,
+    rule=IntervalRule(0.9, 1 / 3, 100),
+    law=LAW,
+    champion=None,
+    selection=steady(),
+    slices={"shop": np.array(["a", "b", "a"])},
+)
+SPREAD = replace(
+    FORECAST,
+    spreads=np.array([0.5, 1 / 3, 2.0]),
+    rule=IntervalRule(0.9, 1 / 3, 100, "normalized"),
+    champion=RegressionChampion("3", np.array([1.0, 1.0, 1 / 7]), np.ones(3), LAW, 5),
+)
+ALL = {"alone": ALONE, "compared": COMPARED, "unknown": UNKNOWN, "one width": FORECAST,
+       "spread": SPREAD}  # fmt: skip
+
 
 @pytest.fixture
 def scores(tmp_path: Path) -> Scores:
     return Scores(Lake(tmp_path))
 
 
-def write(scores: Scores, evidence: Evidence) -> str:
+def write(scores: Scores, evidence: AnyEvidence) -> str:
     return scores.write("returns", "4", IDS, evidence)
 
 
-@pytest.mark.parametrize("evidence", [ALONE, COMPARED], ids=["alone", "compared"])
-def test_evidence_is_read_as_it_was_written(evidence: Evidence, scores: Scores) -> None:
-    found = scores.read("returns", "4", write(scores, evidence))
+@pytest.mark.parametrize("evidence", ALL.values(), ids=ALL)
+def test_evidence_is_read_as_it_was_written(evidence: AnyEvidence, scores: Scores) -> None:
+    digest = write(scores, evidence)
+    found = scores.read("returns", "4", digest)
     assert repr(found) == repr(evidence)
-    np.testing.assert_array_equal(found.probabilities, evidence.probabilities)
+    assert write(scores, found) == digest
+
+
+def test_scores_are_read_to_the_last_bit(scores: Scores) -> None:
+    found = scores.read("returns", "4", write(scores, ALONE))
+    np.testing.assert_array_equal(found.probabilities, ALONE.probabilities)
+
+
+def test_forecasts_and_their_law_are_read_to_the_last_bit(scores: Scores) -> None:
+    found = scores.read("returns", "4", write(scores, SPREAD))
+    np.testing.assert_array_equal(found.points, SPREAD.points)
+    np.testing.assert_array_equal(found.spreads, SPREAD.spreads)
+    np.testing.assert_array_equal(found.law.residuals, LAW.residuals)
+    np.testing.assert_array_equal(found.champion.law.residuals, LAW.residuals)
 
 
 def test_the_champions_scores_are_read_as_they_were_written(scores: Scores) -> None:

@@ -11,7 +11,12 @@ from mlops_assets.errors import DataError
 from mlops_assets.stores.lake import Lake
 from mlops_assets.stores.training_sets import TrainingSet, TrainingSets
 
-MANIFEST = {"inputs": ["shop", "amount"], "label": "returned", "known_at": "known_at"}
+MANIFEST = {
+    "inputs": ["shop", "amount"],
+    "label": "returned",
+    "known_at": "known_at",
+    "task": "binary",
+}
 
 
 def table(*, unit: str = "us", amount: float = 0.5) -> pa.Table:
@@ -83,7 +88,9 @@ def test_times_are_in_utc_without_a_zone(unit: str, sets: TrainingSets) -> None:
 
 
 def test_labels_that_are_numbers_stay_what_they_are(sets: TrainingSets) -> None:
-    rows = sets.write("returns", table(), {**MANIFEST, "label": "amount"}).rows("holdout")
+    rows = sets.write(
+        "returns", table(), {**MANIFEST, "label": "amount", "task": "regression"}
+    ).rows("holdout")
     assert rows.labels.tolist() == [0.5]
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.core import training
-from mlops_assets.core.training import Choice
+from mlops_assets.core import tasks
+from mlops_assets.core.training import FittedModel
 from mlops_assets.defs import keys, records
 from mlops_assets.defs.tracking import mlflow_run
 from mlops_assets.platform import Platform, git_commit
+from mlops_assets.reports.regression_card import CALIBRATIONS
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.stores.training_sets import TrainingSet
@@ -35,15 +36,9 @@ def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         data = platform.training_sets.read(spec.name, snapshot)
         tags = version_tags(spec, data, context.run.run_id)
         with mlflow_run(context, platform, spec.name, tags) as mlflow:
-            fitted = training.fit(
-                spec.competitors,
-                calibrations=spec.calibrations,
-                folds=spec.folds,
-                confidence=spec.confidence,
-                seed=spec.seed,
-                **{name: data.rows(name) for name in ("train", "calibrate", "conformalize")},
-            )
-            _log_training(mlflow, platform, spec, data, fitted.choice)
+            parts = ("train", "calibrate", "conformalize")
+            fitted = tasks.fit(spec, **{name: data.rows(name) for name in parts})
+            _log_training(mlflow, platform, spec, data, fitted)
             version = platform.registry.register(
                 spec.name,
                 mlflow.active_run().info.run_id,
@@ -75,7 +70,7 @@ def version_tags(spec: ModelSpec, data: TrainingSet, run_id: str) -> dict[str, s
 
 
 def _log_training(
-    mlflow: Any, platform: Platform, spec: ModelSpec, data: TrainingSet, choice: Choice
+    mlflow: Any, platform: Platform, spec: ModelSpec, data: TrainingSet, fitted: tasks.Fitted
 ) -> None:
     """Log parameters, the competition and dataset inputs to the active run."""
     from mlflow.data.dataset_source_registry import resolve_dataset_source
@@ -87,7 +82,7 @@ def _log_training(
         profile = None
 
     windows = dict(Windows.model_validate(data.manifest["windows"]).items())
-    winner = choice.selection.winner
+    winner = tasks.selection_behind(fitted).winner
     estimator = spec.competitors[winner](spec.seed).get_params(deep=True)
     plain = {
         name: value
@@ -98,13 +93,13 @@ def _log_training(
         {
             **plain,
             "estimator": winner,
-            "calibration": choice.calibration,
+            "calibration": calibration_of(fitted),
             "confidence": spec.confidence,
             "seed": spec.seed,
             **{f"{name}_window": str(windows[name]) for name in SPLITS},
         }
     )
-    mlflow.log_metrics(_competition(choice))
+    mlflow.log_metrics(_competition(fitted))
     path = platform.training_sets.file(spec.name, data.snapshot)
     source = resolve_dataset_source(str(path))
     for split in SPLITS:
@@ -112,14 +107,24 @@ def _log_training(
         mlflow.log_input(dataset, context=split)
 
 
-def _competition(choice: Choice) -> dict[str, float]:
+def calibration_of(fitted: tasks.Fitted) -> str:
+    """How scores became probabilities, or forecasts distributions."""
+    if isinstance(fitted, FittedModel):
+        return fitted.choice.calibration
+    return CALIBRATIONS[fitted.rule.kind]
+
+
+def _competition(fitted: tasks.Fitted) -> dict[str, float]:
     """Losses of all that competed, and the skill of the winner on each fold."""
-    found = {f"calibration_loss_{name}": loss for name, loss in choice.losses.items()}
-    for fold in choice.selection.folds:
+    found = {}
+    if isinstance(fitted, FittedModel):
+        found = {f"calibration_loss_{name}": loss for name, loss in fitted.choice.losses.items()}
+    selection = tasks.selection_behind(fitted)
+    for fold in selection.folds:
         # MLflow takes no other punctuation in the name of a metric.
         name = re.sub(r"[^\w\-. :/]", "_", fold.estimator)
         found[f"fold_{fold.number}_loss_{name}"] = fold.validation.loss
-        if fold.estimator == choice.selection.winner:
+        if fold.estimator == selection.winner:
             found[f"fold_{fold.number}_skill"] = fold.validation.skill
             found[f"fold_{fold.number}_skill_train"] = fold.train.skill
     return found

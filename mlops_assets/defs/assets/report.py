@@ -1,23 +1,24 @@
 """The calibration report: what holdout says about the candidate, next to the champion."""
 
 import json
-from typing import Any
 
 import dagster as dg
 import numpy as np
 
-from mlops_assets.card import FILE, model_card
-from mlops_assets.core import plots, splits
-from mlops_assets.core.evidence import Champion, Evidence
+from mlops_assets.core import splits, tasks
+from mlops_assets.core.evidence import Champion, Incomparable
 from mlops_assets.core.importance import importance as importance_of
 from mlops_assets.core.levels import levels
 from mlops_assets.core.model_card import render
+from mlops_assets.core.regression_evidence import RegressionChampion
 from mlops_assets.defs import keys, metadata, records
+from mlops_assets.errors import ArtifactError
 from mlops_assets.platform import Platform
+from mlops_assets.reports import report as reports
+from mlops_assets.reports.card import FILE, model_card
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import CHAMPION, ModelVersion
 from mlops_assets.stores.training_sets import TrainingSet
-from mlops_assets.tables import EVENT_TIME
 from mlops_assets.windows import Windows
 
 
@@ -40,25 +41,22 @@ def report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         data = platform.training_sets.read(spec.name, record["snapshot"])
         fitted = platform.registry.load(version)
         holdout = data.rows("holdout")
-        evidence = Evidence(
-            labels=holdout.labels,
-            probabilities=fitted.probabilities(holdout.inputs),
-            rule=fitted.rule,
-            champion=_champion(platform, spec, version, data),
-            selection=fitted.choice.selection,
-            slices=slices_of(spec, data),
-            threshold=spec.threshold,
+        evidence = tasks.judged(
+            fitted,
+            holdout,
+            _champion(platform, spec, version, data),
+            slices_of(spec, data),
+            spec.threshold,
         )
         row_ids = data.part("holdout")[spec.rows.row_id].combine_chunks()
         digest = platform.scores.write(spec.name, version.version, row_ids, evidence)
 
         importance = importance_of(fitted, holdout, seed=spec.seed)
         measured = evidence.metrics(spec.gates)
-        pictures = _pictures(spec, version, evidence, importance)
-        card = render(
-            model_card(platform, spec, version, data, evidence, fitted.choice, importance)
-        )
-        _log(platform, version, evidence, measured, {**pictures, FILE: card}, importance)
+        pictures = reports.pictures(spec, version.version, evidence, importance)
+        card = render(model_card(platform, spec, version, data, evidence, fitted, importance))
+        texts = reports.texts(evidence, importance)
+        platform.registry.log(version.run_id, measured, {**pictures, **texts, FILE: card})
         return dg.MaterializeResult(
             metadata={
                 "version": version.version,
@@ -72,21 +70,17 @@ def report_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                     for name, png in pictures.items()
                 },
                 **metadata.numbers(measured),
-                "bins": metadata.bins(evidence.bins(spec.gates)),
-                "differences": _differences(evidence),
-                "importance": metadata.table(
-                    [
-                        {"column": name, "importance": metadata.rounded(value)}
-                        for name, value in importance.items()
-                    ]
-                ),
+                **{
+                    name: metadata.table(rows) if rows else dg.MetadataValue.text("none")
+                    for name, rows in reports.tables(spec, evidence, importance).items()
+                },
             }
         )
 
     return calibration_report
 
 
-def slices_of(spec: ModelSpec, data: TrainingSet) -> dict[str, np.ndarray[Any, Any]]:
+def slices_of(spec: ModelSpec, data: TrainingSet) -> tasks.Levels:
     """Level of each holdout row by slice."""
     holdout = data.part("holdout")
     return {
@@ -96,74 +90,23 @@ def slices_of(spec: ModelSpec, data: TrainingSet) -> dict[str, np.ndarray[Any, A
 
 def _champion(
     platform: Platform, spec: ModelSpec, version: ModelVersion, data: TrainingSet
-) -> Champion | None:
+) -> Champion | RegressionChampion | Incomparable | None:
     """Score the holdout with the champion; None when there is none or it is this version."""
     champion = platform.registry.alias(spec.name, CHAMPION)
     if champion is None or champion.version == version.version:
         return None
-    times = data.part("holdout")[EVENT_TIME].to_pandas().dt.tz_localize(None).to_numpy()
+    holdout = data.rows("holdout")
     learned = Windows.model_validate(json.loads(champion.tags["mlops.windows"]))
-    seen = np.zeros(times.shape, dtype=bool)
+    seen = np.zeros(holdout.times.shape, dtype=bool)
     for name, window in learned.items():
         if name in splits.LEARNED:
-            seen |= splits.in_window(times, window)
-    fitted = platform.registry.load(champion)
-    inputs = data.rows("holdout").inputs
-    return Champion(champion.version, fitted.probabilities(inputs), int(seen.sum()), spec.threshold)
-
-
-def _pictures(
-    spec: ModelSpec, version: ModelVersion, evidence: Evidence, importance: dict[str, float]
-) -> dict[str, bytes]:
-    name = f"{spec.name} version {version.version}"
-    decided = (evidence.probabilities >= spec.threshold).astype(np.int64)
-    counts = np.bincount(evidence.labels * 2 + decided, minlength=4).reshape(2, 2)
-    return {
-        "reliability_diagram.png": plots.reliability_diagram(
-            evidence.bins(spec.gates), title=f"{name}: reliability", limit=spec.gates.bin_limit
-        ),
-        "feature_importance.png": plots.importance_chart(
-            importance, title=f"{name}: permutation importance"
-        ),
-        "confusion_matrix.png": plots.confusion_chart(
-            counts, title=f"{name}: decisions at {spec.threshold:g}"
-        ),
-    }
-
-
-def _log(
-    platform: Platform,
-    version: ModelVersion,
-    evidence: Evidence,
-    measured: dict[str, float],
-    files: dict[str, bytes | str],
-    importance: dict[str, float],
-) -> None:
-    """Log metrics, pictures, card and texts to the version's MLflow run."""
-    from sklearn.metrics import classification_report
-
-    decided = (evidence.probabilities >= evidence.threshold).astype(np.int64)
-    texts = {
-        "classification_report.txt": classification_report(
-            evidence.labels, decided, zero_division=0
-        ),
-        "feature_importance.json": json.dumps(importance, indent=1),
-    }
-    platform.registry.log(version.run_id, measured, {**files, **texts})
-
-
-def _differences(evidence: Evidence) -> dg.MetadataValue:
-    found = evidence.differences()
-    if found is None:
-        return dg.MetadataValue.text("no champion to compare with")
-    rows: list[dict[str, Any]] = [
-        {
-            "metric": d.metric,
-            **{
-                name: metadata.rounded(getattr(d, name))
-                for name in ("candidate", "champion", "difference", "low", "high")
-            },
-        }
-        for d in found
-    ]
-    return metadata.table(rows)
+            seen |= splits.in_window(holdout.times, window)
+    try:
+        fitted = platform.registry.load(champion)
+        return tasks.champion(
+            fitted, champion.version, holdout.inputs, int(seen.sum()), spec.threshold
+        )
+    except ArtifactError as damaged:
+        return Incomparable(champion.version, damaged.found)
+    except (KeyError, ValueError) as unfit:  # scikit-learn's words for inputs that it lacks
+        return Incomparable(champion.version, f"it does not take these inputs: {unfit}")

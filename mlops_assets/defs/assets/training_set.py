@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from mlops_assets.core import splits
-from mlops_assets.core.labels import LabelCount, refuse_unlearnable
+from mlops_assets.core.labels import LabelSummary, refuse_unlearnable
 from mlops_assets.defs import keys, metadata
 from mlops_assets.defs.assets.features import digests, raw_marks
 from mlops_assets.inference import batch
@@ -50,11 +50,14 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         rows = batch.entity_rows(platform, spec, windows.train.start, windows.holdout.end)
         times = rows[EVENT_TIME].dt.tz_localize(None).to_numpy()
         known = rows[spec.label.known_at].dt.tz_localize(None).to_numpy()
-        rows[SPLIT] = splits.assign(times, known, windows.items())
+        labelled = rows[spec.label.column].notna().to_numpy()
+        rows[SPLIT] = splits.assign(times, known, windows.items(), labelled)
         counts = splits.counts(rows[SPLIT].to_numpy())
         rows = rows[np.isin(rows[SPLIT].to_numpy(), SPLITS)].reset_index(drop=True)
-        positives = rows.groupby(SPLIT)[spec.label.column].sum()
-        labels = {name: LabelCount(counts[name], int(positives[name])) for name in positives.index}
+        labels = {
+            str(name): LabelSummary.of(found)
+            for name, found in rows.groupby(SPLIT)[spec.label.column]
+        }
         refuse_unlearnable(spec.name, learned_windows(windows), labels)
 
         table = batch.with_features(platform, spec, rows)
@@ -65,12 +68,14 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             marks.update(raw_marks(platform, view))
         manifest = {
             "model": spec.name,
+            "task": spec.task,
             "inputs": list(spec.inputs),
             "label": spec.label.column,
             "known_at": spec.label.known_at,
             "windows": json.loads(windows.model_dump_json()),
             "rows": {name: labels[name].rows for name in SPLITS},
             "purged": counts.get(splits.PURGED, 0),
+            "unlabelled": counts.get(splits.UNLABELLED, 0),
             "feature_service": spec.features.name,
             "feature_service_digest": digest,
             "recipe": recipe(spec, windows, marks, digest),
@@ -84,19 +89,20 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                 "snapshot": kept.snapshot,
                 "recipe": manifest["recipe"],
                 "purged_rows": counts.get(splits.PURGED, 0),
+                "unlabelled_rows": counts.get(splits.UNLABELLED, 0),
                 "splits": metadata.table(
                     [
                         {
                             "split": name,
                             "window": str(getattr(windows, name)),
                             "rows": labels[name].rows,
-                            "label_rate": labels[name].rate,
+                            "label_mean": labels[name].mean,
                         }
                         for name in SPLITS
                     ]
                 ),
                 **{f"{name}_rows": labels[name].rows for name in SPLITS},
-                "holdout_label_rate": labels["holdout"].rate,
+                "holdout_label_mean": labels["holdout"].mean,
             },
         )
 

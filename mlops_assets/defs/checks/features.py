@@ -123,7 +123,12 @@ def _no_label_in_features(spec: ModelSpec) -> dg.AssetChecksDefinition:
 
         path, identity = _snapshot(context, platform, spec)
         inputs, labels = knowable.ranked_inputs(
-            platform.lake, path, spec.inputs, spec.label.column, (SPLIT, SPLITS[0])
+            platform.lake,
+            path,
+            spec.inputs,
+            spec.label.column,
+            (SPLIT, SPLITS[0]),
+            numbers=spec.task == "regression",
         )
         return leakage.no_label_in_features(inputs, labels, limit), identity
 

@@ -2,7 +2,8 @@
 
 A check that returns a bool records nothing and lets downstream run; a warning passes. So a gate
 accepts verdicts only, and always blocks with severity ERROR. What a gate demands stands in
-`core/evidence.py`; whether a version may be released, in `guard.py`.
+`core/evidence.py` and `core/regression_evidence.py`, whether a version may be released in
+`guard.py`.
 """
 
 import functools
@@ -11,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.core.evidence import GATES, RULES
+from mlops_assets.core import tasks
 from mlops_assets.core.verdict import Verdict
 from mlops_assets.defs import keys, metadata, records
 from mlops_assets.errors import GateError
@@ -61,8 +62,8 @@ def gate(
 
 def gate_checks(spec: ModelSpec) -> list[dg.AssetChecksDefinition]:
     """The gates of a model, on its calibration report."""
-    rules = spec.gates.model_dump()
-    return [_gate(spec, name, RULES[name].format(**rules)) for name in GATES]
+    rules = tasks.rules(spec.task, spec.gates.model_dump())
+    return [_gate(spec, name, rule) for name, rule in rules.items()]
 
 
 def _gate(spec: ModelSpec, name: str, rule: str) -> dg.AssetChecksDefinition:
@@ -72,7 +73,7 @@ def _gate(spec: ModelSpec, name: str, rule: str) -> dg.AssetChecksDefinition:
     ) -> tuple[Verdict, dict[str, str]]:
         record = records.needed(context.instance, keys.report(spec))
         evidence = platform.scores.read(spec.name, record["version"], record["evidence"])
-        verdict = GATES[name](evidence, spec.gates)
+        verdict = tasks.GATES[spec.task][name](evidence, spec.gates)
         platform.registry.record(spec.name, record["version"], verdict)
         identity = {n: record[n] for n in ("version", "snapshot", "evidence", "champion_compared")}
         return verdict, identity

@@ -1,24 +1,26 @@
 """The model card of a version, put together from its evidence and from where it comes from.
 
-Collecting only: what a card can say stands in `core/model_card.py`, which also draws the page.
+Collecting only: what each kind of model says of itself stands in `classification_card.py` and
+`regression_card.py`, what a card can say in `core/model_card.py`, which also draws the page.
 """
 
 import json
 import platform as machine
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
-
-import numpy as np
+from typing import Any
 
 from mlops_assets.core import model_card as cards
-from mlops_assets.core.calibration import expected_calibration_error
-from mlops_assets.core.comparison import classification_metrics
-from mlops_assets.core.conformal import covered, set_size
-from mlops_assets.core.evidence import GATES, RULES, Evidence
-from mlops_assets.core.mondrian import GroupCoverage, MondrianRule, coverage_by_group
-from mlops_assets.core.training import Choice
+from mlops_assets.core import tasks
+from mlops_assets.core.evidence import Evidence, Incomparable
+from mlops_assets.core.regression_evidence import RegressionEvidence
+from mlops_assets.core.training import FittedModel
 from mlops_assets.engines import duckdb as engine
+from mlops_assets.errors import GateError
 from mlops_assets.platform import Platform
+from mlops_assets.reports.classification_card import classification_parts
+from mlops_assets.reports.regression_card import regression_parts
+from mlops_assets.reports.report import LOSSES
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.stores.training_sets import TrainingSet
@@ -28,14 +30,6 @@ FILE = "model_card.html"
 """Name of the card among the files of a version's report."""
 
 LIBRARIES = ("mlops-assets", "scikit-learn", "numpy", "mapie", "pandas")
-METRICS = {
-    "auc": "AUC",
-    "average_precision": "Average precision",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-    "accuracy": "Accuracy at the threshold",
-    "f1": "F1 at the threshold",
-}
 
 
 def model_card(
@@ -43,8 +37,8 @@ def model_card(
     spec: ModelSpec,
     version: ModelVersion,
     data: TrainingSet,
-    evidence: Evidence,
-    choice: Choice,
+    evidence: tasks.AnyEvidence,
+    fitted: tasks.Fitted,
     importance: Mapping[str, float],
 ) -> cards.ModelCard:
     """Put a card together.
@@ -54,13 +48,11 @@ def model_card(
         spec: the model.
         version: the version that is judged.
         data: the snapshot that it was trained on.
-        evidence: its scores on the holdout.
-        choice: how it was chosen.
+        evidence: what it says of the holdout.
+        fitted: the model.
         importance: how much each input matters.
     """
-    bins = evidence.bins(spec.gates)
-    sets = evidence.rule.prediction_sets(evidence.probabilities)
-    counts, _ = np.histogram(evidence.probabilities, 50, (0, 1))
+    gates = tasks.GATES[spec.task]
     return cards.ModelCard(
         model=spec.name,
         version=version.version,
@@ -71,34 +63,15 @@ def model_card(
             spec.task,
             spec.label.column,
             spec.rows.description,
-            spec.threshold,
+            spec.threshold if spec.task == "binary" else None,
         ),
         aliases=version.aliases,
         gates=cards.Gates(
-            verdicts=tuple(judge(evidence, spec.gates) for judge in GATES.values()),
-            rules={name: RULES[name].format(**spec.gates.model_dump()) for name in GATES},
+            verdicts=tuple(judge(evidence, spec.gates) for judge in gates.values()),
+            rules=tasks.rules(spec.task, spec.gates.model_dump()),
         ),
         comparison=_comparison(evidence),
-        reliability=cards.Reliability(
-            bins,
-            spec.gates.bin_limit,
-            expected_calibration_error(bins),
-            spec.gates.ece_limit,
-            tuple(counts.tolist()),
-        ),
-        performance=_performance(evidence),
-        coverage=cards.Coverage(
-            evidence.rule.confidence,
-            spec.gates.coverage_tolerance,
-            evidence.coverage(),
-            evidence.rule.n_conformalize,
-            set_size(sets),
-            groups=_groups(evidence),
-            grouped_by=next(iter(evidence.slices), "group"),
-        ),
-        slices=evidence.slice_report(),
-        choice=cards.Choice(choice.selection, calibration=choice.calibration, losses=choice.losses),
-        features=cards.Features(importance),
+        features=cards.Features(importance, f"rise of the {LOSSES[spec.task]} when shuffled"),
         data=_data(platform, spec, data),
         lineage=cards.Lineage(
             git_commit=version.tags.get("mlops.git_commit"),
@@ -110,47 +83,35 @@ def model_card(
             },
         ),
         holdout=_holdout_use(platform, spec, version),
+        **_parts(spec, evidence, fitted),
     )
 
 
-def _groups(evidence: Evidence) -> tuple[GroupCoverage, ...]:
-    """Coverage by level of the first slice, all intervals at once; empty without a slice."""
-    for levels in evidence.slices.values():
-        held = covered(evidence.labels, evidence.rule.prediction_sets(evidence.probabilities))
-        apart = 0.95 ** (1 / len(np.unique(levels)))
-        return coverage_by_group(held, levels, MondrianRule(evidence.rule), level=apart)
-    return ()
+def _parts(spec: ModelSpec, evidence: tasks.AnyEvidence, fitted: tasks.Fitted) -> dict[str, Any]:
+    """What only this kind of model says."""
+    match evidence, fitted:
+        case Evidence(), FittedModel():
+            return {**classification_parts(evidence, spec.gates, fitted.choice)}
+        case RegressionEvidence(), _:
+            return {**regression_parts(evidence, spec.gates, spec.unit)}
+        case _:
+            raise GateError(
+                f"evidence of {type(evidence).__name__} on a {type(fitted).__name__}",
+                expected="evidence on this very model",
+                do=f"materialize the calibration report of {spec.name!r} again",
+            )
 
 
-def _comparison(evidence: Evidence) -> cards.Comparison | None:
+def _comparison(evidence: tasks.AnyEvidence) -> cards.Comparison | None:
     champion = evidence.champion
     if champion is None:
         return None
+    if isinstance(champion, Incomparable):
+        return cards.Comparison(champion.version, (), f"Not compared: {champion.reason}.")
     if champion.overlap_rows:
         note = f"The champion has learned from {champion.overlap_rows:,} of these rows."
         return cards.Comparison(champion.version, (), note)
     return cards.Comparison(champion.version, evidence.differences() or ())
-
-
-def _performance(evidence: Evidence) -> cards.Performance:
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
-    labels, scores = evidence.labels, evidence.probabilities
-    measured = classification_metrics(labels, scores, evidence.threshold)
-    false_rate, true_rate, _ = roc_curve(labels, scores)
-    precision, recall, _ = precision_recall_curve(labels, scores)
-    decided, positive = scores >= evidence.threshold, labels == 1
-    found = float(decided[positive].mean())
-    right = float(positive[decided].mean()) if decided.any() else float("nan")
-    return cards.Performance(
-        metrics={words: measured[name] for name, words in METRICS.items()},
-        n=len(labels),
-        base_rate=float(labels.mean()),
-        roc=tuple(zip(false_rate.tolist(), true_rate.tolist(), strict=True)),
-        precision_recall=tuple(zip(recall.tolist(), precision.tolist(), strict=True)),
-        roc_at=(float(decided[~positive].mean()), found),
-        precision_recall_at=(found, right),
-    )
 
 
 def _data(platform: Platform, spec: ModelSpec, data: TrainingSet) -> cards.Data:
