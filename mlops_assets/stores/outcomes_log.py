@@ -1,0 +1,119 @@
+"""The outcomes log: what became of predictions, as it becomes known.
+
+Labels come late, some more than once, and by the id of a prediction or by entity and time. All of
+them are kept, by the day on which they became known; of several for one prediction, the one that
+became known last counts. Joining them with predictions is done where models are monitored.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlops_assets.errors import DataError
+from mlops_assets.stores.append_log import MOST_BYTES, AppendLog, LoggedTable, number_and_text
+from mlops_assets.stores.inference_log import NO_MASK, Mask, line_of, microseconds
+from mlops_assets.tables import EVENT_TIME
+
+OUTCOMES = LoggedTable(
+    name="outcomes_log",
+    fields={
+        "id": "VARCHAR",
+        "known_at": "BIGINT",
+        "model": "VARCHAR",
+        "entity": "MAP(VARCHAR, VARCHAR)",
+        "time": "BIGINT",
+        "number": "DOUBLE",
+        "text": "VARCHAR",
+    },
+    columns={
+        "prediction_id": "id",
+        EVENT_TIME: "make_timestamp(known_at)::TIMESTAMPTZ",
+        "model": "model",
+        "entity": "entity",
+        "predicted_at": "make_timestamp(time)::TIMESTAMPTZ",
+        "label": "number",
+        "label_text": "text",
+    },
+    order=("model", EVENT_TIME),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A label that became known.
+
+    Args:
+        model: name of the model.
+        label: a number or flag, or a text.
+        known_at: when it became known, with a zone.
+        prediction_id: which prediction it belongs to, or
+        entity: keys of the entity by name, and
+        time: of the prediction, with a zone.
+
+    Raises:
+        DataError: when it names neither a prediction nor an entity with a time, or has no label.
+    """
+
+    model: str
+    label: Any
+    known_at: datetime
+    prediction_id: str | None = None
+    entity: Mapping[str, Any] | None = None
+    time: datetime | None = None
+
+    def __post_init__(self) -> None:
+        named = self.prediction_id is not None or (self.entity and self.time is not None)
+        if not named or number_and_text(self.label) == (None, None):
+            raise DataError(
+                f"an outcome of {self.model} with the label {self.label!r}, for "
+                f"prediction {self.prediction_id!r}, time {self.time}",
+                expected="a label, and the id of a prediction or an entity and a time",
+                do="leave out outcomes that are not known yet; name the prediction of the others",
+            )
+
+
+class OutcomesLog:
+    """The log of one worker.
+
+    Args:
+        folder: where all workers of a machine write; not the one of the inference log.
+        worker: name of this one.
+        mask: what is personal; the same as of the inference log, or entities do not meet.
+        most_bytes: as in `AppendLog`.
+        clock: as in `AppendLog`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        worker: str,
+        *,
+        mask: Mask = NO_MASK,
+        most_bytes: int = MOST_BYTES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._mask = mask
+        self._log = AppendLog(folder, worker, most_bytes=most_bytes, clock=clock)
+        self.close_if_due = self._log.close_if_due
+        self.close = self._log.close
+
+    def append(self, outcome: Outcome) -> None:
+        """Append an outcome; when this returns, it may be acknowledged.
+
+        Raises:
+            DataError: when it cannot be written, or has a time without a zone.
+        """
+        number, label_text = number_and_text(outcome.label)
+        record = {
+            "id": outcome.prediction_id,
+            "known_at": microseconds(outcome.known_at),
+            "model": outcome.model,
+            "entity": self._mask.texts(outcome.entity or {}),
+            "time": microseconds(outcome.time),
+            "number": number,
+            "text": label_text,
+        }
+        self._log.append(line_of(record))
