@@ -3,6 +3,7 @@
 Looks at sources, counts and declarations only. Nothing is written, nothing long is started.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version as installed_version
 from typing import Any
@@ -20,6 +21,9 @@ from mlops_assets.stores.lake import quoted
 from mlops_assets.tables import EVENT_TIME, Source
 from mlops_assets.windows import SPLITS, Windows
 
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""Where in memory an object lies, in the text of one that says nothing of itself."""
+
 
 def recipe(spec: ModelSpec, windows: Windows, wholes: Mapping[str, str], digest: str) -> str:
     """Fingerprint of everything that decides what a training gives and how it is judged.
@@ -31,7 +35,7 @@ def recipe(spec: ModelSpec, windows: Windows, wholes: Mapping[str, str], digest:
         digest: digest of the feature service.
     """
     parameters = {
-        name: {k: repr(v) for k, v in build(spec.seed).get_params(deep=True).items()}
+        name: described(build(spec.seed).get_params(deep=True))
         for name, build in spec.competitors.items()
     }
     libraries = {name: installed_version(name) for name in ("scikit-learn", "numpy", "mapie")}
@@ -51,6 +55,27 @@ def recipe(spec: ModelSpec, windows: Windows, wholes: Mapping[str, str], digest:
         spec.gates.model_dump(),
         libraries,
     )
+
+
+def described(value: Any) -> str:
+    """A value as text that is the same in every process: no address of an object is in it.
+
+    >>> described({"b": [1, "x"], "a": None})
+    "{'a': None, 'b': [1, 'x']}"
+    """
+    match value:
+        case Mapping():
+            items = sorted((str(key), described(one)) for key, one in value.items())
+            return "{" + ", ".join(f"{key!r}: {one}" for key, one in items) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(described(one) for one in value) + "]"
+        case _ if not ADDRESS.search(repr(value)):
+            return repr(value)
+        case _ if getattr(value, "__dict__", None):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            return f"{kind}({described(vars(value))})"
+        case _:
+            return ADDRESS.sub("", repr(value))
 
 
 def source_marks(platform: Platform, sources: Iterable[Source]) -> dict[str, SourceMark]:

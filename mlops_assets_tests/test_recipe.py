@@ -65,6 +65,23 @@ def test_the_recipe_changes_with_all_that_decides_the_result(change: Any, spec: 
     assert of(spec, **change) != of(spec)
 
 
+def selecting(pattern: str) -> Any:
+    def build(seed: int) -> Any:
+        from sklearn.compose import ColumnTransformer, make_column_selector
+        from sklearn.pipeline import Pipeline
+
+        columns = ColumnTransformer([("all", "passthrough", make_column_selector(pattern))])
+        return Pipeline([("columns", columns), ("boosting", boosting(seed))])
+
+    return build
+
+
+def test_the_recipe_does_not_change_with_where_objects_lie_in_memory(spec: ModelSpec) -> None:
+    one, other = ({"boosting": selecting("a")} for _ in range(2))
+    assert of(spec, estimators=one) == of(spec, estimators=other)
+    assert of(spec, estimators=one) != of(spec, estimators={"boosting": selecting("b")})
+
+
 def test_the_recipe_changes_with_the_windows(spec: ModelSpec) -> None:
     longer = spec.windows.model_copy(update={"train": Window(start=day(1), end=day(2), days="odd")})
     assert recipe(spec, longer, MARKS, "d") != of(spec)

@@ -158,7 +158,7 @@ def test_status_is_readable_by_scripts(flights: Flights) -> None:
 
 def test_a_month_that_drifted_is_refused_and_the_champion_stays(flights: Flights) -> None:
     before = flights.platform.registry.alias(SPEC.name, CHAMPION)
-    december = flights.command("run", "--holdout", "2013-12")
+    december = flights.command("run", SPEC.name, "--holdout", "2013-12")
     assert december.returncode == 3, december.stdout + december.stderr
     assert re.search(r"ece_below_limit +failed", december.stdout)
     assert "is refused. The champion stays: version 1." in december.stdout
@@ -166,7 +166,7 @@ def test_a_month_that_drifted_is_refused_and_the_champion_stays(flights: Flights
 
 
 def test_releasing_alone_does_not_help_a_refused_version(flights: Flights) -> None:
-    flights.command("run", "--holdout", "2013-12")
+    flights.command("run", SPEC.name, "--holdout", "2013-12")
     assert not release_alone(flights, SPEC).success
     champion = flights.platform.registry.alias(SPEC.name, CHAMPION)
     assert champion is not None
@@ -195,7 +195,7 @@ def test_a_miscalibrated_model_never_becomes_champion(
         (("--holdout", "2014-06"), "has no rows"),
         (("--holdout", "2013-1"), "is not a month"),
         (("--holdout", "2013-01"), "its end, which is exclusive, after its start"),
-        (("flight_dely",), "did you mean flight_delay?"),
+        (("flight_dely",), "did you mean flight_delay"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_starts(
