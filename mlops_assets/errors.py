@@ -12,6 +12,9 @@
         - ArtifactError      a model file is not the one that was registered
       + GateError            a gate cannot be computed or broke its protocol; never a pass
       + ReleaseRefusedError  the evidence does not allow this release
+        - ApprovalError      a person has to approve it, or may not approve it
+      + ReleaseConflictError the aliases are not those that the decision was made against
+      + LedgerError          the ledger cannot be read or written, or does not take an entry
       + RolloutError         a rollout does not allow this move
 
 Every message tells what was found, what was expected and what to do next. Only exceptions belong
@@ -88,6 +91,18 @@ class GateError(MlopsAssetsError):
 
 class ReleaseRefusedError(MlopsAssetsError):
     """The evidence does not allow this release."""
+
+
+class ApprovalError(ReleaseRefusedError):
+    """A person has to approve the release, or may not approve it."""
+
+
+class ReleaseConflictError(MlopsAssetsError):
+    """The aliases are not those that the decision was made against."""
+
+
+class LedgerError(MlopsAssetsError):
+    """The ledger cannot be read or written, or does not take an entry."""
 
 
 class RolloutError(MlopsAssetsError):
