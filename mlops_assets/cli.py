@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from mlops_assets.commands import releases
 from mlops_assets.errors import DeclarationError, MlopsAssetsError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ app.add_typer(features, name="features")
 
 gates = typer.Typer(no_args_is_help=True, help="Look at gates: how often they decide, and when.")
 app.add_typer(gates, name="gates")
+
+for command in (
+    *(releases.approve, releases.reject, releases.rollback, releases.retire),
+    *(releases.adopt, releases.revert, releases.reproduce, releases.lineage),
+):
+    app.command()(command)
+app.add_typer(releases.ledger, name="ledger")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 

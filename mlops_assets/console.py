@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mlops_assets.core.estimate import Estimate
@@ -19,6 +20,7 @@ from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.tables import FeatureView
 
 if TYPE_CHECKING:
+    from mlops_assets.core.ledger_chain import Entry
     from mlops_assets.defs import main_job
     from mlops_assets.defs.progress import Progress
 
@@ -86,7 +88,13 @@ def outcome(console: Console, model: str, found: "main_job.Outcome") -> None:
         console.print(f"\nChampion of {model}: {champion}.")
     else:
         version = found.version.version if found.version else "?"
-        console.print(f"\nVersion {version} of {model} is refused. The champion stays: {champion}.")
+        outcomes = {v.outcome for v in found.version.verdicts} if found.version else {"failed"}
+        word = "refused" if "failed" in outcomes else "held"
+        console.print(f"\nVersion {version} of {model} is {word}. The champion stays: {champion}.")
+        if word == "held":
+            console.print(
+                f'Somebody else may approve it: mlops-assets approve {model} {version} --reason "…"'
+            )
         console.print("Next: mlops-assets status   (versions, aliases and verdicts)")
 
 
@@ -127,6 +135,27 @@ def status(model: str, versions: Iterable[ModelVersion]) -> Table:
             f"{version.created:%Y-%m-%d %H:%M}",
             version.holdout,
             _summary(version.verdicts),
+        )
+    return table
+
+
+def ledger(entries: Iterable["Entry"]) -> Table:
+    """Entries of the release ledger, one per row."""
+    table = _table("release ledger")
+    for name in ("entry", "time (UTC)", "action", "model", "version", "champion", "who", "why"):
+        table.add_column(name, no_wrap=name != "why")
+    for entry in entries:
+        before, after = (side.get("champion", "-") for side in (entry.before, entry.after))
+        who = f"{entry.actor}, approved by {entry.approver}" if entry.approver else entry.actor
+        table.add_row(
+            str(entry.seq),
+            f"{entry.time:%Y-%m-%d %H:%M:%S}",
+            entry.action,
+            entry.model,
+            entry.version or "-",
+            after if before == after else f"{before} → {after}",
+            who,
+            escape(entry.reason),
         )
     return table
 

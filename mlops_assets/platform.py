@@ -4,17 +4,25 @@ Assembly only: which store lies where. Assets, commands and servers get one of t
 build a store of their own.
 """
 
+import platform as machine
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING
 
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.settings import Settings
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.feature_store import FeatureStore
 from mlops_assets.stores.lake import Lake
 from mlops_assets.stores.registry import ModelRegistry
 from mlops_assets.stores.scores import Scores
 from mlops_assets.stores.training_sets import TrainingSets
+
+if TYPE_CHECKING:
+    from mlops_assets.stores.ledger import Ledger
+    from mlops_assets.stores.releases import Releases
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,28 @@ class Platform:
     @cached_property
     def registry(self) -> ModelRegistry:
         """The model registry."""
-        return ModelRegistry(self.settings.mlflow_uri, self.settings.mlflow / "artifacts")
+        user, password = self.settings.tracking_username, self.settings.tracking_password
+        login = (user, password.get_secret_value()) if user else None
+        folder = self.settings.mlflow / "artifacts"
+        return ModelRegistry(self.settings.mlflow_uri, folder, login)
+
+    @cached_property
+    def ledger(self) -> "Ledger":
+        """The release ledger."""
+        from mlops_assets.stores.ledger import Ledger
+
+        return Ledger(self.settings.ledger)
+
+    def releases(self, spec: ModelSpec) -> "Releases":
+        """The releases of a model, by the policy of its spec."""
+        from mlops_assets.core.approval import ApprovalPolicy
+        from mlops_assets.stores.releases import Releases
+
+        policy = ApprovalPolicy(
+            separate_approver=spec.release.separate_approver,
+            approve_passed=spec.release.approval == "always",
+        )
+        return Releases(self.ledger, self.registry, policy=policy)
 
     @cached_property
     def features(self) -> FeatureStore:
@@ -53,6 +82,28 @@ class Platform:
             online_url=self.settings.online_url,
             now=self.settings.now,
         )
+
+
+THREADS_TAG = "mlops.openmp_threads"
+"""Tag: threads that the training had."""
+
+LIBRARIES = ("mlops-assets", "scikit-learn", "numpy", "scipy", "pandas", "mapie", "skops")
+
+
+def libraries() -> dict[str, str]:
+    """Versions of all that a trained model depends on, by name."""
+    return {
+        "python": machine.python_version(),
+        **{name: installed_version(name) for name in LIBRARIES},
+    }
+
+
+def openmp_threads() -> int | None:
+    """Threads that OpenMP may use in this process; None while no library has loaded it."""
+    from threadpoolctl import threadpool_info
+
+    pools = threadpool_info()
+    return max((one["num_threads"] for one in pools if one["user_api"] == "openmp"), default=None)
 
 
 def git_commit() -> str:

@@ -5,11 +5,12 @@ spec. Every path derives from `home`, so that one folder holds all that the plat
 """
 
 import datetime as dt
+import getpass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -22,6 +23,10 @@ class Settings(BaseSettings):
         project: second part of the names of MLflow experiments; the Feast project.
         tracking_uri: MLflow's backend store; empty means an SQLite file below `home`.
         online_url: Redis as the online store (`redis://host:port/db`); empty means an SQLite file.
+        ledger_url: address of the release ledger, SQLite or Postgres; empty means an SQLite file.
+        actor: who works here, for the ledger; empty means the user of the operating system.
+        tracking_username: user of MLflow's basic authentication, where it is on.
+        tracking_password: its password.
         now: the present, for data of the past: online features are answered as of this time.
             Empty means the clock.
     """
@@ -33,6 +38,10 @@ class Settings(BaseSettings):
     project: str = "mlops_assets"
     tracking_uri: str = ""
     online_url: str = Field(default="", repr=False)
+    ledger_url: str = Field(default="", repr=False)
+    actor: str = ""
+    tracking_username: str = ""
+    tracking_password: SecretStr = SecretStr("")
     now: dt.datetime | None = None
 
     @cached_property
@@ -64,6 +73,21 @@ class Settings(BaseSettings):
     def mlflow_uri(self) -> str:
         """Address of MLflow's backend store."""
         return self.tracking_uri or f"sqlite:///{self.mlflow / 'mlflow.db'}"
+
+    @property
+    def ledger(self) -> str:
+        """Address of the release ledger."""
+        return self.ledger_url or f"sqlite:///{self.root / 'ledger' / 'ledger.db'}"
+
+    @property
+    def who(self) -> str:
+        """Who works here: the actor of what is done by a command or a run."""
+        if self.actor:
+            return self.actor
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # a container's user need not have a name
+            return "unknown"
 
     def experiment(self, model: str) -> str:
         """Name of a model's MLflow experiment."""

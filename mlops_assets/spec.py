@@ -134,10 +134,15 @@ class ReleasePolicy(Declaration):
     """How a version that passed its gates becomes champion.
 
     Args:
-        mode: `direct` releases it at once.
+        mode: `direct` releases it at once; `canary` leaves it challenger until production
+            evidence has passed, but for the first champion.
+        approval: whether a person approves every release, or only what is inconclusive.
+        separate_approver: nobody approves what they requested themselves.
     """
 
-    mode: Literal["direct"] = "direct"
+    mode: Literal["direct", "canary"] = "direct"
+    approval: Literal["inconclusive", "always"] = "inconclusive"
+    separate_approver: bool = True
 
 
 class Label(Declaration):

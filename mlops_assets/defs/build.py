@@ -16,10 +16,12 @@ from mlops_assets.defs.assets.release import champion_asset
 from mlops_assets.defs.assets.report import report_asset
 from mlops_assets.defs.assets.statistics import statistics_asset
 from mlops_assets.defs.assets.training_set import training_set_asset
+from mlops_assets.defs.checks.aliases import alias_check, alias_sensor
 from mlops_assets.defs.checks.contracts import source_check, training_set_check
 from mlops_assets.defs.checks.features import leakage_checks, view_checks
 from mlops_assets.defs.checks.gate import gate_checks
 from mlops_assets.defs.checks.online import online_check
+from mlops_assets.defs.jobs import release_jobs
 from mlops_assets.defs.progress import progress_logger
 from mlops_assets.defs.quiet import accepted
 from mlops_assets.defs.resources import platform
@@ -76,9 +78,11 @@ def _build(models: tuple[ModelSpec, ...], resources: Mapping[str, object]) -> dg
             *(training_set_check(spec) for spec in models),
             *(check for spec in models for check in leakage_checks(spec)),
             *(check for spec in models for check in gate_checks(spec)),
+            *(alias_check(spec) for spec in models),
         ],
         resources={"platform": platform, **resources},
-        sensors=[stale_tables_sensor(models)] if models else [],
+        jobs=release_jobs(models) if models else [],
+        sensors=[stale_tables_sensor(models), alias_sensor(models)] if models else [],
         loggers={"progress": progress_logger},
         executor=dg.multiprocess_executor.configured({"max_concurrent": 2}),
     )

@@ -5,9 +5,7 @@ Collecting only: what each kind of model says of itself stands in `classificatio
 """
 
 import json
-import platform as machine
 from collections.abc import Mapping
-from importlib.metadata import version as installed_version
 from typing import Any
 
 from mlops_assets.core import model_card as cards
@@ -17,7 +15,7 @@ from mlops_assets.core.regression_evidence import RegressionEvidence
 from mlops_assets.core.training import FittedModel
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import GateError
-from mlops_assets.platform import Platform
+from mlops_assets.platform import Platform, libraries
 from mlops_assets.reports.classification_card import classification_parts
 from mlops_assets.reports.regression_card import regression_parts
 from mlops_assets.reports.report import LOSSES
@@ -28,8 +26,6 @@ from mlops_assets.windows import SPLITS, Windows
 
 FILE = "model_card.html"
 """Name of the card among the files of a version's report."""
-
-LIBRARIES = ("mlops-assets", "scikit-learn", "numpy", "mapie", "pandas")
 
 
 def model_card(
@@ -77,10 +73,7 @@ def model_card(
             git_commit=version.tags.get("mlops.git_commit"),
             dagster_run=version.tags.get("mlops.dagster_run"),
             mlflow_run=version.run_id,
-            versions={
-                "python": machine.python_version(),
-                **{name: installed_version(name) for name in LIBRARIES},
-            },
+            versions=libraries(),
         ),
         holdout=_holdout_use(platform, spec, version),
         **_parts(spec, evidence, fitted),

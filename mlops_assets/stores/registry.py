@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mlops_assets.core.tasks import Fitted
 
 CHAMPION = "champion"
-ARCHIVED = "archived"
 GATE_TAG = "mlops.gate."
 
 TRUSTED_TYPES = (
@@ -72,8 +71,19 @@ class ModelVersion:
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """The newest verdict of each gate that has judged the version, by name."""
+        return tuple(
+            Verdict(**{k: v for k, v in kept.items() if k != "scores"}) for kept in self._judged
+        )
+
+    @property
+    def judged_on(self) -> frozenset[str]:
+        """Digests of the scores that the newest verdicts were given on: one, if all is well."""
+        return frozenset(str(kept.get("scores")) for kept in self._judged)
+
+    @property
+    def _judged(self) -> list[dict[str, Any]]:
         tags = sorted(name for name in self.tags if name.startswith(GATE_TAG))
-        return tuple(Verdict(**json.loads(self.tags[name])) for name in tags)
+        return [json.loads(self.tags[name]) for name in tags]
 
     @property
     def holdout(self) -> str:
@@ -91,17 +101,23 @@ class ModelRegistry:
     Args:
         uri: MLflow's backend store, for runs and registry.
         artifacts: folder of the artifacts of new experiments.
+        login: user and password of MLflow's basic authentication, where it is on.
     """
 
-    def __init__(self, uri: str, artifacts: Path) -> None:
+    def __init__(self, uri: str, artifacts: Path, login: tuple[str, str] | None = None) -> None:
         self.uri = uri
         self.artifacts = artifacts
+        self._login = login
 
     @cached_property
     def client(self) -> "MlflowClient":
         """The MLflow client. The first use creates the database."""
         # MLflow reports its use to its makers unless told not to: nothing leaves this machine.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        if self._login:
+            # MLflow knows no other way to be told.
+            names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+            os.environ.update(zip(names, self._login, strict=True))
         import mlflow
 
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -195,6 +211,10 @@ class ModelRegistry:
                 (Path(folder) / name).write_bytes(data)
             self.client.log_artifacts(run_id, folder, REPORT)
 
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """The metrics of a run."""
+        return dict(self.client.get_run(run_id).data.metrics)
+
     def report_file(self, version: ModelVersion, name: str) -> str:
         """Path of a file of a version's report, downloaded when it lies elsewhere.
 
@@ -216,9 +236,16 @@ class ModelRegistry:
         for name, value in tags.items():
             self.client.set_model_version_tag(model, version, name, value)
 
-    def record(self, model: str, version: str, verdict: Verdict) -> None:
-        """Keep a verdict, without its details, as a tag of the version that it is about."""
-        kept = {k: v for k, v in asdict(verdict).items() if k != "details"}
+    def record(self, model: str, version: str, verdict: Verdict, evidence: str) -> None:
+        """Keep a verdict, without its details, as a tag of the version that it is about.
+
+        Args:
+            model: the model.
+            version: the version.
+            verdict: the verdict.
+            evidence: digest of the scores that it was given on.
+        """
+        kept = {k: v for k, v in asdict(verdict).items() if k != "details"} | {"scores": evidence}
         self.tag(model, version, {f"{GATE_TAG}{verdict.gate}": json.dumps(kept)})
 
     def version(self, model: str, version: str) -> ModelVersion:
@@ -241,9 +268,8 @@ class ModelRegistry:
 
     def versions(self, model: str) -> list[ModelVersion]:
         """All versions of a model, newest first."""
-        found = self.client.search_model_versions(f"name = '{model}'")
         # The search leaves aliases out.
-        ordered = sorted(found, key=lambda one: -int(one.version))
+        ordered = sorted(self._search(model), key=lambda one: -int(one.version))
         return [self.version(model, str(one.version)) for one in ordered]
 
     def alias(self, model: str, alias: str) -> ModelVersion | None:
@@ -257,24 +283,31 @@ class ModelRegistry:
                 return None
             raise
 
-    def promote(self, model: str, version: str, tags: Mapping[str, str]) -> str | None:
-        """Point the champion alias at a version, the champion before becomes archived.
+    def aliases(self, model: str) -> dict[str, str]:
+        """Versions by alias; empty for a model that is not there."""
+        from mlflow.exceptions import MlflowException
 
-        Returns:
-            The version that was champion before, None when there was none.
+        try:
+            found = self.client.get_registered_model(model).aliases
+        except MlflowException as missing:
+            if missing.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+        return {str(alias): str(version) for alias, version in found.items()}
 
-        Raises:
-            RegistryError: when there is no such version.
-        """
-        self.version(model, version)
-        before = self.alias(model, CHAMPION)
-        if before and before.version == version:
-            return version
-        self.tag(model, version, tags)
-        if before:
-            self.client.set_registered_model_alias(model, ARCHIVED, before.version)
-        self.client.set_registered_model_alias(model, CHAMPION, version)
-        return before.version if before else None
+    def has(self, model: str, version: str) -> bool:
+        """Whether a version is there."""
+        return any(str(one.version) == version for one in self._search(model))
+
+    def set_alias(self, model: str, alias: str, version: str | None) -> None:
+        """Point an alias at a version; None removes it. Who may is decided by the releases."""
+        if version is not None:
+            self.client.set_registered_model_alias(model, alias, version)
+        elif alias in self.aliases(model):
+            self.client.delete_registered_model_alias(model, alias)
+
+    def _search(self, model: str) -> "list[Any]":
+        return list(self.client.search_model_versions(f"name = '{model}'"))
 
     def load(self, version: ModelVersion) -> "Fitted":
         """Load a version after checking that its files are the registered ones.

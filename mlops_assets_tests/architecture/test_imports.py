@@ -24,18 +24,25 @@ ALLOWED = {
     "stores": {"core", *DECLARATIONS},
     "engines": {"core", "stores", *DECLARATIONS},
     "platform": {"core", "stores", "engines", *DECLARATIONS},
+    "judgement": {"core", "stores", *DECLARATIONS},
+    "lineage": {"core", "stores", "engines", "platform", "reproduce", *DECLARATIONS},
+    "lineage_tree": {"core", "lineage"},
+    "reproduce": {"core", "stores", "engines", "platform", "recipe", *DECLARATIONS},
+    "serving": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "inference": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "recipe": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "reports": {"core", "stores", "engines", "platform", *DECLARATIONS},
-    "defs": {"reports", "core", "stores", "engines", "platform", "inference", "recipe"}
+    "defs": {"judgement", "reports", "core", "stores", "engines", "platform", "inference", "recipe"}
     | {*DECLARATIONS},
     "console": {"core", "stores", "defs", *DECLARATIONS},
     "dev_servers": {"errors", "settings"},
     "deploy": set(),
     "showcase": DECLARATIONS,
     "definitions": {"defs", "showcase"},
-    "cli": {"reports", "definitions", "defs", "console", "core", "dev_servers", "platform"}
-    | {"engines", "stores", *DECLARATIONS},
+    "commands": {"console", "core", "defs", "judgement", "lineage", "lineage_tree", "platform"}
+    | {"reproduce", "showcase", *DECLARATIONS},
+    "cli": {"commands", "reports", "definitions", "defs", "console", "core", "dev_servers"}
+    | {"engines", "platform", "stores", *DECLARATIONS},
     "__init__": {"defs", *DECLARATIONS},
 }  # fmt: skip
 NOT_IN_CORE = {"duckdb", "mlflow", "feast", "requests", "sqlalchemy", "subprocess", "os"}

@@ -17,7 +17,6 @@ from mlops_assets.core.verdict import Verdict
 from mlops_assets.errors import ArtifactError, RegistryError
 from mlops_assets.spec import FoldPolicy
 from mlops_assets.stores.registry import (
-    ARCHIVED,
     CHAMPION,
     FILES,
     MODEL_FILE,
@@ -251,7 +250,7 @@ VERDICT = Verdict("ece_below_limit", "passed", 0.1 + 0.2, 0.01, 1 / 3, 27_233, 0
 def test_a_verdict_is_read_as_it_was_recorded(
     registry: ModelRegistry, version: ModelVersion
 ) -> None:
-    registry.record(MODEL, version.version, VERDICT)
+    registry.record(MODEL, version.version, VERDICT, "scores")
     assert VERDICT in registry.version(MODEL, version.version).verdicts
 
 
@@ -259,7 +258,7 @@ def test_a_verdict_without_numbers_is_read_as_it_was_recorded(
     registry: ModelRegistry, version: ModelVersion
 ) -> None:
     empty = Verdict("no_metric_below_champion", "passed", None, None, None, 5, 0.0, "no champion")
-    registry.record(MODEL, version.version, empty)
+    registry.record(MODEL, version.version, empty, "scores")
     assert empty in registry.version(MODEL, version.version).verdicts
 
 
@@ -268,14 +267,14 @@ def test_the_newest_verdict_of_a_gate_stands(
 ) -> None:
     for estimate in (0.5, 0.6):
         again = Verdict("g", "failed", estimate, 0.0, 1.0, 5, 0.0, "")
-        registry.record(MODEL, version.version, again)
+        registry.record(MODEL, version.version, again, "scores")
     found = registry.version(MODEL, version.version).verdicts
     assert [verdict.estimate for verdict in found if verdict.gate == "g"] == [0.6]
 
 
 def test_a_long_reason_is_kept_whole(registry: ModelRegistry, version: ModelVersion) -> None:
     long = Verdict("long", "failed", 0.5, 0.0, 1.0, 5, 0.0, "because " * 80)
-    registry.record(MODEL, version.version, long)
+    registry.record(MODEL, version.version, long, "scores")
     assert long in registry.version(MODEL, version.version).verdicts
 
 
@@ -307,50 +306,31 @@ def test_versions_come_newest_first(registry: ModelRegistry, releases: str) -> N
     assert [found.version for found in registry.versions(releases)] == ["3", "2", "1"]
 
 
-def test_the_first_champion_follows_nobody(registry: ModelRegistry, releases: str) -> None:
-    assert registry.promote(releases, "1", {"why": "first"}) is None
-    assert aliases(registry, releases) == {"1": (CHAMPION,)}
-    assert registry.version(releases, "1").tags["why"] == "first"
+def test_an_alias_points_to_one_version(registry: ModelRegistry, releases: str) -> None:
+    for number in ("1", "2", "2"):
+        registry.set_alias(releases, CHAMPION, number)
+    assert aliases(registry, releases) == {"2": (CHAMPION,)}
+    assert registry.aliases(releases) == {CHAMPION: "2"}
 
 
-def test_the_champion_before_becomes_archived(registry: ModelRegistry, releases: str) -> None:
-    registry.promote(releases, "1", {})
-    assert registry.promote(releases, "2", {}) == "1"
-    assert aliases(registry, releases) == {"2": (CHAMPION,), "1": (ARCHIVED,)}
+def test_an_alias_can_be_taken_away_twice(registry: ModelRegistry, releases: str) -> None:
+    registry.set_alias(releases, CHAMPION, "1")
+    for _ in range(2):
+        registry.set_alias(releases, CHAMPION, None)
+    assert registry.aliases(releases) == {}
 
 
-def test_only_the_last_champion_is_archived(registry: ModelRegistry, releases: str) -> None:
-    for number in ("1", "2", "3"):
-        registry.promote(releases, number, {})
-    assert aliases(registry, releases) == {"3": (CHAMPION,), "2": (ARCHIVED,)}
+def test_a_model_that_is_not_there_has_no_aliases(registry: ModelRegistry) -> None:
+    assert registry.aliases("nobody") == {}
 
 
-def test_an_archived_champion_can_return(registry: ModelRegistry, releases: str) -> None:
-    for number in ("1", "2", "1"):
-        registry.promote(releases, number, {})
-    assert aliases(registry, releases) == {"1": (CHAMPION,), "2": (ARCHIVED,)}
-
-
-def test_promoting_the_champion_again_changes_nothing(
-    registry: ModelRegistry, releases: str
-) -> None:
-    registry.promote(releases, "1", {})
-    registry.promote(releases, "2", {})
-    assert registry.promote(releases, "2", {"why": "again"}) == "2"
-    assert aliases(registry, releases) == {"2": (CHAMPION,), "1": (ARCHIVED,)}
-
-
-def test_promoting_a_version_that_is_not_there_leaves_the_champion(
-    registry: ModelRegistry, releases: str
-) -> None:
-    registry.promote(releases, "1", {})
-    with pytest.raises(RegistryError, match="no version 99"):
-        registry.promote(releases, "99", {"why": "a slip"})
-    assert aliases(registry, releases) == {"1": (CHAMPION,)}
+def test_a_registry_knows_which_versions_it_has(registry: ModelRegistry, releases: str) -> None:
+    assert [registry.has(releases, number) for number in ("1", "3", "4")] == [True, True, False]
+    assert not registry.has("nobody", "1")
 
 
 def test_the_champion_is_found_by_its_alias(registry: ModelRegistry, releases: str) -> None:
-    registry.promote(releases, "2", {})
+    registry.set_alias(releases, CHAMPION, "2")
     found = registry.alias(releases, CHAMPION)
     assert found is not None
     assert (found.version, found.aliases) == ("2", (CHAMPION,))

@@ -6,11 +6,18 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_assets import judgement
 from mlops_assets.core import tasks
 from mlops_assets.core.training import FittedModel
 from mlops_assets.defs import keys, records
 from mlops_assets.defs.tracking import mlflow_run
-from mlops_assets.platform import Platform, git_commit
+from mlops_assets.platform import (
+    THREADS_TAG,
+    Platform,
+    git_commit,
+    libraries,
+    openmp_threads,
+)
 from mlops_assets.reports.regression_card import CALIBRATIONS
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import ModelVersion
@@ -34,7 +41,7 @@ def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         snapshot = records.needed(context.instance, keys.training_set(spec))["snapshot"]
         data = platform.training_sets.read(spec.name, snapshot)
-        tags = version_tags(spec, data, context.run.run_id)
+        tags = version_tags(spec, data, context.run.run_id, platform.settings.who)
         with mlflow_run(context, platform, spec.name, tags) as mlflow:
             parts = ("train", "calibrate", "conformalize")
             fitted = tasks.fit(spec, **{name: data.rows(name) for name in parts})
@@ -45,7 +52,8 @@ def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                 fitted,
                 data.rows("holdout").inputs.head(5),
                 metadata={"snapshot": snapshot, "inputs": list(spec.inputs)},
-                tags=tags,
+                # Known only now: libraries load OpenMP when they are used.
+                tags={**tags, THREADS_TAG: str(openmp_threads())},
             )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(f"{spec.name}/{version.version}"),
@@ -55,7 +63,7 @@ def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     return candidate
 
 
-def version_tags(spec: ModelSpec, data: TrainingSet, run_id: str) -> dict[str, str]:
+def version_tags(spec: ModelSpec, data: TrainingSet, run_id: str, who: str) -> dict[str, str]:
     """Tags that tie a version to what it was made from."""
     return {
         "mlops.snapshot": data.snapshot,
@@ -65,6 +73,8 @@ def version_tags(spec: ModelSpec, data: TrainingSet, run_id: str) -> dict[str, s
         "mlops.feature_service_digest": data.manifest["feature_service_digest"],
         "mlops.git_commit": git_commit(),
         "mlops.dagster_run": run_id,
+        "mlops.libraries": json.dumps(libraries(), sort_keys=True),
+        judgement.REQUESTED_BY: who,
         "mlops.owners": ", ".join(spec.owners),
     }
 

@@ -4,10 +4,11 @@ import json
 
 import dagster as dg
 
-from mlops_assets.defs import keys, metadata, records
+from mlops_assets.defs import keys, metadata
 from mlops_assets.inference import batch
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
+from mlops_assets.stores.registry import CHAMPION
 from mlops_assets.windows import Windows
 
 
@@ -25,8 +26,9 @@ def predictions_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     def batch_predictions(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> dg.MaterializeResult:
-        record = records.needed(context.instance, keys.champion(spec))
-        version = platform.registry.version(spec.name, record["version"])
+        version = platform.registry.alias(spec.name, CHAMPION)
+        if version is None:
+            raise dg.Failure(description=f"{spec.name} has no champion", allow_retries=False)
         windows = Windows.model_validate(json.loads(version.tags["mlops.windows"]))
         if windows.predict is None:
             return dg.MaterializeResult(metadata={"dagster/row_count": 0, "window": "none"})

@@ -74,7 +74,7 @@ def _gate(spec: ModelSpec, name: str, rule: str) -> dg.AssetChecksDefinition:
         record = records.needed(context.instance, keys.report(spec))
         evidence = platform.scores.read(spec.name, record["version"], record["evidence"])
         verdict = tasks.GATES[spec.task][name](evidence, spec.gates)
-        platform.registry.record(spec.name, record["version"], verdict)
+        platform.registry.record(spec.name, record["version"], verdict, record["evidence"])
         identity = {n: record[n] for n in ("version", "snapshot", "evidence", "champion_compared")}
         return verdict, identity
 

@@ -1,0 +1,1 @@
+"""Commands by subject; `cli.py` puts them together."""

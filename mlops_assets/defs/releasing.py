@@ -1,0 +1,144 @@
+"""Releasing what the graph has judged: the guard's clearance in, moves of aliases out.
+
+Used by the champion asset and by the approval of a person. Which moves are allowed is decided by
+`stores/releases.py`; here is only what has to come together.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets import judgement
+from mlops_assets.core.ledger_chain import Entry
+from mlops_assets.defs import guard, keys
+from mlops_assets.errors import ReleaseConflictError
+from mlops_assets.platform import Platform
+from mlops_assets.spec import ModelSpec
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Released:
+    """What a release came to.
+
+    Args:
+        cleared: what was judged.
+        entry: the last entry in the ledger about the version; None when it was champion already.
+        stage: `champion` or `challenger`.
+        before: the champion before, None when there was none.
+    """
+
+    cleared: guard.Clearance
+    entry: Entry | None
+    stage: str
+    before: str | None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What Dagster shows of it."""
+        return {
+            "version": self.cleared.version,
+            "version_before": self.before or NONE,
+            "stage": self.stage,
+            "snapshot": self.cleared.snapshot,
+            "evidence": self.cleared.evidence,
+            "verdicts": self.cleared.verdicts,
+            "ledger_entry": self.entry.seq if self.entry else 0,
+            "released_by": self.entry.actor if self.entry else NONE,
+            "approved_by": (self.entry.approver if self.entry else None) or NONE,
+        }
+
+
+def release(
+    instance: dg.DagsterInstance, platform: Platform, spec: ModelSpec, *, actor: str, reason: str
+) -> Released:
+    """Make the newest candidate challenger, and champion where the policy says so.
+
+    Args:
+        instance: where the verdicts are recorded.
+        platform: the stores.
+        spec: the model.
+        actor: who releases.
+        reason: why.
+
+    Raises:
+        ReleaseRefusedError: when a gate failed or is missing.
+        ApprovalError: when a person has to approve it first.
+        ReleaseConflictError: when the champion is another one than the gates compared with.
+    """
+    cleared = guard.clearance(instance, spec)
+    version = platform.registry.version(spec.name, cleared.version)
+    cause = judgement.cause(
+        platform.registry, spec, version, actor=actor, reason=reason, outcomes=cleared.verdicts
+    )
+    releases = platform.releases(spec)
+    now = platform.ledger.state(spec.name).aliases
+    if now.champion == cleared.version:
+        return Released(cleared, None, "champion", now.champion)
+    compared = None if cleared.champion_compared == NONE else cleared.champion_compared
+    if drift := releases.drift(spec.name):
+        raise ReleaseConflictError(
+            f"aliases of {spec.name!r} were moved by hand: {'; '.join(map(str, drift))}",
+            expected="aliases that are where the ledger has them",
+            do="`revert` puts them back, `adopt` lets the ledger take them over",
+        )
+    if now.champion != compared:
+        raise ReleaseConflictError(
+            f"the champion of {spec.name!r} is version {now.champion or NONE} now, and the "
+            f"verdicts compared with {cleared.champion_compared}",
+            expected="evidence against the champion that would be replaced",
+            do="materialize the calibration report and its checks again",
+        )
+    entry = releases.challenge(spec.name, cleared.version, **cause)
+    if spec.release.mode == "canary" and compared is not None:
+        return Released(cleared, entry, "challenger", now.champion)
+    entry = releases.release(spec.name, cleared.version, expected_champion=compared, **cause)
+    return Released(cleared, entry, "champion", now.champion)
+
+
+def approve(
+    instance: dg.DagsterInstance,
+    platform: Platform,
+    spec: ModelSpec,
+    version: str,
+    *,
+    actor: str,
+    reason: str,
+) -> Released:
+    """Approve a version that is held, and release it.
+
+    Args:
+        instance: where the verdicts are recorded, and the release will be.
+        platform: the stores.
+        spec: the model.
+        version: the version.
+        actor: who approves.
+        reason: why.
+
+    Raises:
+        ReleaseRefusedError, ApprovalError, ReleaseConflictError: as `release`; nothing is entered
+            when the gates did not let the version through.
+    """
+    guard.need_newest(instance, spec, version)
+    found = platform.registry.version(spec.name, version)
+    cause = judgement.cause(platform.registry, spec, found, actor=actor, reason=reason)
+    releases = platform.releases(spec)
+    requester = found.tags.get(judgement.REQUESTED_BY, "unknown")
+    request = cause.copy()
+    request["actor"] = requester
+    asked = releases.decision(spec.name, version, **request)
+    if asked.outcome == "needs approval":
+        request["reason"] = "; ".join(asked.reasons)
+        releases.request(spec.name, version, **request)
+        releases.approve(spec.name, version, **cause)
+    released = release(instance, platform, spec, actor=requester, reason=reason)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            asset_key=keys.champion(spec),
+            metadata=released.metadata,
+            tags={"dagster/data_version": f"{spec.name}/{version}"},
+        )
+    )
+    return released

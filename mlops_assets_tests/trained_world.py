@@ -1,0 +1,156 @@
+"""The shop's model, trained on fifteen days and registered, without Dagster."""
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlops_assets.core import splits, tasks
+from mlops_assets.engines import duckdb as engine
+from mlops_assets.inference import batch
+from mlops_assets.platform import Platform, libraries
+from mlops_assets.reproduce import features_now, recipe_now
+from mlops_assets.settings import Settings
+from mlops_assets.spec import FoldPolicy, ModelSpec
+from mlops_assets.stores.registry import ModelVersion
+from mlops_assets.stores.training_sets import SPLIT, TrainingSet
+from mlops_assets.tables import EVENT_TIME
+from mlops_assets.windows import SPLITS, Window
+from mlops_assets_tests.shop_world import boosting, day, returns, windows
+
+ORDERS_PER_DAY = 200
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A spec, the stores of its home, and the version that was registered."""
+
+    platform: Platform
+    spec: ModelSpec
+    version: ModelVersion
+
+
+def filled(seed: int, max_iter: int = 5) -> Any:
+    """Boosting that takes columns without any value: nothing was sold before January."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+
+    impute = SimpleImputer(strategy="constant", fill_value=0, keep_empty_features=True)
+    return Pipeline(
+        [("impute", impute), ("boosting", boosting(seed).set_params(max_iter=max_iter))]
+    )
+
+
+def patient(seed: int) -> Any:
+    return filled(seed, max_iter=6)
+
+
+def shop_spec(folder: Path, **change: Any) -> ModelSpec:
+    """The spec over fifteen days of orders, of which large ones are returned more often."""
+    train = Window(start=dt.date(2023, 12, 22), end=day(2))
+    found = returns(
+        folder,
+        **{
+            "windows": windows().model_copy(update={"train": train}),
+            "folds": FoldPolicy(folds=2),
+            "estimators": {"boosting": filled},
+            "calibrations": ("sigmoid",),
+            "owners": ("team:shop",),
+            **change,
+        },
+    )
+    random = np.random.default_rng(0)
+    lines = ["order_id,shop,item,size,ordered_at,returned,known_at"]
+    for date in np.arange("2023-12-22", "2024-01-06", dtype="datetime64[D]"):
+        for number in range(ORDERS_PER_DAY):
+            size = int(random.integers(1, 10))
+            minute = f"{number % 60:02}:{number // 60:02}"
+            returned = int(random.random() < size / 10)
+            lines.append(
+                f"o{date}-{number},a,tea,{size},{date}T12:{minute}Z,{returned},{date}T18:00:00Z"
+            )
+    (folder / "orders.csv").write_text("\n".join(lines) + "\n")
+    return found
+
+
+@contextmanager
+def trained(folder: Path, **change: Any) -> Iterator[Trained]:
+    """Train and register; MLflow's addresses are put back afterwards."""
+    import mlflow
+    import sklearn.ensemble  # noqa: F401  # loads OpenMP, which is limited below
+    from threadpoolctl import threadpool_limits
+
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    # Threads that wait for a core that others have make a fit of milliseconds one of seconds.
+    with threadpool_limits(1, user_api="openmp"):
+        yield _registered(Platform(Settings(home=folder / "home")), shop_spec(folder, **change))
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(before[1])
+
+
+def _registered(platform: Platform, spec: ModelSpec) -> Trained:
+    import mlflow
+
+    data = _training_set(platform, spec)
+    parts = ("train", "calibrate", "conformalize")
+    fitted = tasks.fit(spec, **{name: data.rows(name) for name in parts})
+    run_id = platform.registry.open_run("development/tests/returns", "shop", {})
+    mlflow.set_experiment("development/tests/returns")
+    with mlflow.start_run(run_id=run_id):
+        version = platform.registry.register(
+            spec.name,
+            run_id,
+            fitted,
+            data.rows("holdout").inputs.head(5),
+            {"snapshot": data.snapshot},
+            _tags(data),
+        )
+    return Trained(platform, spec, version)
+
+
+def _training_set(platform: Platform, spec: ModelSpec) -> TrainingSet:
+    for source in spec.sources:
+        engine.write_source(platform.lake, source)
+    engine.write_rows(platform.lake, spec.rows, "mark")
+    for view in spec.features.views:
+        engine.write_features(platform.lake, view, engine.days_of(view))
+    platform.features.apply((spec.features,))
+    days = spec.windows
+    rows = batch.entity_rows(platform, spec, days.train.start, days.holdout.end)
+    times, known = (
+        rows[name].dt.tz_localize(None).to_numpy() for name in (EVENT_TIME, spec.label.known_at)
+    )
+    rows[SPLIT] = splits.assign(times, known, days.items(), rows[spec.label.column].notna())
+    rows = rows[rows[SPLIT].isin(SPLITS)].reset_index(drop=True)
+    manifest = {
+        "model": spec.name,
+        "task": spec.task,
+        "inputs": list(spec.inputs),
+        "label": spec.label.column,
+        "known_at": spec.label.known_at,
+        "windows": json.loads(days.model_dump_json()),
+        "rows": rows[SPLIT].value_counts().to_dict(),
+        "feature_service": spec.features.name,
+        "feature_service_digest": features_now(spec),
+        "recipe": recipe_now(platform, spec, days),
+    }
+    table = batch.with_features(platform, spec, rows)
+    return platform.training_sets.write(spec.name, table, manifest)
+
+
+def _tags(data: TrainingSet) -> dict[str, str]:
+    return {
+        "mlops.snapshot": data.snapshot,
+        "mlops.recipe": data.manifest["recipe"],
+        "mlops.windows": json.dumps(data.manifest["windows"]),
+        "mlops.feature_service": data.manifest["feature_service"],
+        "mlops.feature_service_digest": data.manifest["feature_service_digest"],
+        "mlops.git_commit": "c0ffee",
+        "mlops.dagster_run": "run-1",
+        "mlops.libraries": json.dumps(libraries()),
+    }
