@@ -1,10 +1,12 @@
 """Settings come from the environment, and every path derives from the home."""
 
+import os
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
 
 
@@ -67,3 +69,45 @@ def test_an_unknown_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().project = "another"
+
+
+def test_the_ledger_is_an_sqlite_file_below_the_home(own_home: Path) -> None:
+    assert Settings().ledger == f"sqlite:///{own_home}/ledger/ledger.db"
+
+
+def test_who_works_here_is_the_user_of_the_system_unless_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    assert Settings().who == "ann"
+    monkeypatch.setenv("MLOPS_ACTOR", "bob")
+    assert Settings().who == "bob"
+
+
+def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert Settings().who == "unknown"
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_LEDGER_URL", "postgresql+psycopg://ann:hidden@db/ledger")
+    monkeypatch.setenv("MLOPS_ONLINE_URL", "redis://:hidden@db")
+    monkeypatch.setenv("MLOPS_TRACKING_PASSWORD", "hidden")
+    settings = Settings()
+    assert "hidden" not in repr(settings) + str(settings)
+    assert "hidden" not in repr(Platform(settings).ledger)
+
+
+def test_mlflow_is_told_user_and_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    monkeypatch.setenv("MLOPS_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLOPS_TRACKING_PASSWORD", "hidden")
+    _ = Platform(Settings()).registry.client
+    told = [os.environ[f"MLFLOW_TRACKING_{name}"] for name in ("USERNAME", "PASSWORD")]
+    assert told == ["ann", "hidden"]

@@ -13,9 +13,12 @@ import typer
 from mlops_assets.errors import LedgerError, UnknownNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mlops_assets.core.ledger_chain import Entry
     from mlops_assets.platform import Platform
     from mlops_assets.spec import ModelSpec
+    from mlops_assets.stores.registry import ModelVersion
 
 DIFFERS = 3
 """Exit code of a reproduction that is not identical."""
@@ -135,9 +138,12 @@ def show(
 
 @ledger.command()
 def verify() -> None:
-    """Recompute the whole chain; say where it was changed."""
-    found = _platform().ledger
-    broken = found.verify()
+    """Recompute the whole chain, and compare it with the tags of the versions it is about."""
+    platform = _platform()
+    found = platform.ledger
+    models = {state.model for state in found.states()}
+    versions = [one for model in sorted(models) for one in platform.registry.versions(model)]
+    broken = found.verify(anchors(versions))
     if broken:
         raise LedgerError(
             f"entry {broken.seq} of the ledger is {broken.fault}: {broken.found}",
@@ -155,6 +161,16 @@ def export(file: Annotated[Path, typer.Argument(help="A new file, one JSON line 
     with file.open("x") as opened:
         opened.writelines(json.dumps(_plain(entry)) + "\n" for entry in entries)
     typer.echo(f"{len(entries)} entries in {file}")
+
+
+def anchors(versions: "Iterable[ModelVersion]") -> dict[int, str]:
+    """Hashes of entries, by number, as they stand on the versions: a second copy elsewhere."""
+    tags = [version.tags for version in versions]
+    return {
+        int(one["mlops.ledger_seq"]): one["mlops.ledger_hash"]
+        for one in tags
+        if "mlops.ledger_seq" in one and "mlops.ledger_hash" in one
+    }
 
 
 def _platform() -> "Platform":

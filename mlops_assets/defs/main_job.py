@@ -122,6 +122,7 @@ def run(
     """
     windows = spec.windows.for_holdout(holdout) if holdout else spec.windows
     refuse_unusable(platform, spec, windows)
+    platform.releases(spec).reconcile(spec.name, actor=platform.settings.who)
     with opened(platform.settings) as instance:
         found = plan(instance, platform, spec, windows)
         selection, range_ = found.stale, found.days

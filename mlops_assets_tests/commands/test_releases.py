@@ -3,11 +3,13 @@
 import json
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from mlops_assets.cli import app
+from mlops_assets.commands.releases import anchors
 from mlops_assets.core.ledger_chain import Record
 from mlops_assets.errors import LedgerError, UnknownNameError
 from mlops_assets.platform import Platform
@@ -58,6 +60,17 @@ def test_a_changed_entry_is_named(entries: int, own_home: Path) -> None:
     error = said("ledger", "verify").exception
     assert isinstance(error, LedgerError)
     assert "entry 2 of the ledger is changed" in str(error)
+
+
+def test_the_tags_of_the_versions_anchor_the_chain(entries: int) -> None:
+    ledger = Platform(Settings()).ledger
+    tags = {"mlops.ledger_seq": "2", "mlops.ledger_hash": ledger.entry(2).hash}
+    tagged, bare = (SimpleNamespace(tags=found) for found in (tags, {}))
+    assert ledger.verify(anchors([tagged, bare])) is None
+    forged = SimpleNamespace(tags={**tags, "mlops.ledger_hash": "0" * 64})
+    broken = ledger.verify(anchors([forged]))
+    assert broken is not None
+    assert (broken.seq, broken.fault) == (2, "forged")
 
 
 def test_an_export_holds_every_entry_and_replaces_no_file(entries: int, tmp_path: Path) -> None:
