@@ -15,6 +15,7 @@ import typer
 
 from mlops_assets.commands import releases
 from mlops_assets.errors import DeclarationError, MlopsAssetsError, UnknownNameError
+from mlops_assets.serving import command as serving
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -40,13 +41,6 @@ app.add_typer(features, name="features")
 
 gates = typer.Typer(no_args_is_help=True, help="Look at gates: how often they decide, and when.")
 app.add_typer(gates, name="gates")
-
-for command in (
-    *(releases.approve, releases.reject, releases.rollback, releases.retire),
-    *(releases.adopt, releases.revert, releases.reproduce, releases.lineage),
-):
-    app.command()(command)
-app.add_typer(releases.ledger, name="ledger")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -360,6 +354,16 @@ def _named(model: str, specs: Sequence["ModelSpec"]) -> "ModelSpec":
         raise UnknownNameError.of("model", model, by_name)
     return by_name[model]
 
+
+# Last, so that `run` is the first command of the help.
+for command in (
+    *(releases.approve, releases.reject, releases.rollback, releases.retire),
+    *(releases.adopt, releases.revert, releases.reproduce, releases.lineage),
+):
+    app.command()(command)
+app.add_typer(releases.ledger, name="ledger")
+app.command()(serving.serve)
+app.add_typer(serving.token, name="token")
 
 if __name__ == "__main__":
     main()

@@ -51,7 +51,7 @@ def release_jobs(specs: Sequence[ModelSpec]) -> list[dg.JobDefinition]:
             released = releasing.approve(
                 context.instance, platform, spec, config.version, actor=actor, reason=config.reason
             )
-        context.add_output_metadata(dict(released.metadata))
+        context.add_output_metadata(released.metadata(platform, spec))
 
     @dg.op(name="reject_version")
     def reject(

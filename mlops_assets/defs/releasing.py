@@ -13,6 +13,7 @@ from mlops_assets import judgement
 from mlops_assets.core.ledger_chain import Entry
 from mlops_assets.defs import guard, keys
 from mlops_assets.errors import ReleaseConflictError
+from mlops_assets.lineage import lineage
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 
@@ -35,10 +36,11 @@ class Released:
     stage: str
     before: str | None
 
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What Dagster shows of it."""
+    def metadata(self, platform: Platform, spec: ModelSpec) -> dict[str, Any]:
+        """What Dagster shows of it, with the way back to the source rows."""
+        walked = lineage(platform, platform.ledger, spec, f"{spec.name}:{self.cleared.version}")
         return {
+            "lineage": dg.MetadataValue.json(walked.as_dict()),
             "version": self.cleared.version,
             "version_before": self.before or NONE,
             "stage": self.stage,
@@ -137,7 +139,7 @@ def approve(
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             asset_key=keys.champion(spec),
-            metadata=released.metadata,
+            metadata=released.metadata(platform, spec),
             tags={"dagster/data_version": f"{spec.name}/{version}"},
         )
     )

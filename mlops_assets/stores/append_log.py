@@ -1,4 +1,4 @@
-"""Append-only log files: one JSON line per record, one system call per line, one writer per file.
+"""Append-only log files: one JSON line per record, one system call per call, one writer per file.
 
 A record that was appended survives the death of its process. Its line carries a checksum, so that a
 line that was torn by a kill, or damaged later, is known. A living writer holds a lock on its file;
@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -109,30 +109,44 @@ class AppendLog:
         self._path = folder
         self._owner = self._size = self._hour = 0
 
-    def append(self, body: bytes) -> None:
+    def append(self, body: bytes) -> int:
         """Append a JSON object as a line; when this returns, the death of the process is no loss.
+
+        Returns:
+            The bytes that were written.
 
         Raises:
             DataError: when the line is too long, or is not written whole.
         """
-        line = sealed(body)
-        if len(line) > MOST_LINE_BYTES:
+        return self.append_all((body,))
+
+    def append_all(self, bodies: Sequence[bytes]) -> int:
+        """Append JSON objects as lines with one system call; see `append`.
+
+        Of lines that were not written whole, the first may be in the file.
+        """
+        lines = [sealed(body) for body in bodies]
+        if too_long := [line for line in lines if len(line) > MOST_LINE_BYTES]:
             raise DataError(
-                f"a record of {len(line):,} bytes",
+                f"a record of {len(too_long[0]):,} bytes",
                 expected=f"at most {MOST_LINE_BYTES:,} bytes",
                 do="log less of it",
             )
+        block = lines[0] if len(lines) == 1 else b"".join(lines)
+        if not block:
+            return 0
         with self._lock:
-            file = self._ready_for(len(line))
+            file = self._ready_for(len(block))
             try:
-                written = os.write(file, line)
+                written = os.write(file, block)
             except OSError as full:
                 raise self._refused(str(full)) from full
             self._size += written
-            if written != len(line):
+            if written != len(block):
                 # The torn line must stay the last of its file.
                 self._close()
-                raise self._refused(f"{written} of {len(line)} bytes were written")
+                raise self._refused(f"{written} of {len(block)} bytes were written")
+        return written
 
     def close_if_due(self) -> None:
         """Close a file of a past hour, so that a worker without requests does not hold it back."""

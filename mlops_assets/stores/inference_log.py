@@ -12,7 +12,7 @@ per feature. `texts` has the values that are no numbers, `statuses` those that a
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -197,7 +197,15 @@ class InferenceLog:
         Raises:
             DataError: when it cannot be written, or has a time without a zone.
         """
-        self._log.append(line_of(document(prediction, self._mask)))
+        self.append_all((prediction,))
+
+    def append_all(self, predictions: Sequence[Prediction]) -> int:
+        """Append the predictions of one request with one write; see `append`.
+
+        Returns:
+            The bytes that were written.
+        """
+        return self._log.append_all([line_of(document(one, self._mask)) for one in predictions])
 
 
 def line_of(record: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ became known last counts. Joining them with predictions is done where models are
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -106,8 +106,19 @@ class OutcomesLog:
         Raises:
             DataError: when it cannot be written, or has a time without a zone.
         """
+        self.append_all((outcome,))
+
+    def append_all(self, outcomes: Sequence[Outcome]) -> int:
+        """Append the outcomes of one request with one write; see `append`.
+
+        Returns:
+            The bytes that were written.
+        """
+        return self._log.append_all([line_of(self._record(one)) for one in outcomes])
+
+    def _record(self, outcome: Outcome) -> dict[str, Any]:
         number, label_text = number_and_text(outcome.label)
-        record = {
+        return {
             "id": outcome.prediction_id,
             "known_at": microseconds(outcome.known_at),
             "model": outcome.model,
@@ -116,4 +127,3 @@ class OutcomesLog:
             "number": number,
             "text": label_text,
         }
-        self._log.append(line_of(record))

@@ -32,8 +32,8 @@ ALLOWED = {
     "inference": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "recipe": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "reports": {"core", "stores", "engines", "platform", *DECLARATIONS},
-    "defs": {"judgement", "reports", "core", "stores", "engines", "platform", "inference", "recipe"}
-    | {*DECLARATIONS},
+    "defs": {"judgement", "lineage", "reports", "core", "stores", "engines", "platform"}
+    | {"inference", "recipe", *DECLARATIONS},
     "console": {"core", "stores", "defs", *DECLARATIONS},
     "dev_servers": {"errors", "settings"},
     "deploy": set(),
@@ -42,7 +42,7 @@ ALLOWED = {
     "commands": {"console", "core", "defs", "judgement", "lineage", "lineage_tree", "platform"}
     | {"reproduce", "showcase", *DECLARATIONS},
     "cli": {"commands", "reports", "definitions", "defs", "console", "core", "dev_servers"}
-    | {"engines", "platform", "stores", *DECLARATIONS},
+    | {"engines", "platform", "serving", "stores", *DECLARATIONS},
     "__init__": {"defs", *DECLARATIONS},
 }  # fmt: skip
 NOT_IN_CORE = {"duckdb", "mlflow", "feast", "requests", "sqlalchemy", "subprocess", "os"}

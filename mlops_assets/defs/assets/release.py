@@ -35,7 +35,7 @@ def champion_asset(spec: ModelSpec) -> dg.AssetsDefinition:
             raise dg.Failure(description=str(refused), allow_retries=False) from refused
         return dg.MaterializeResult(
             data_version=dg.DataVersion(f"{spec.name}/{released.cleared.version}"),
-            metadata=released.metadata,
+            metadata=released.metadata(platform, spec),
         )
 
     return champion

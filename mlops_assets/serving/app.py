@@ -1,0 +1,115 @@
+"""The app: which address is answered by what, around one worker.
+
+Assembly only. `create` is what uvicorn calls in every worker process; tests give a worker of their
+own to `app_of`.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from mlops_assets.platform import Platform
+from mlops_assets.serving import invocations, outcomes, predict, v2
+from mlops_assets.serving.bodies import refused
+from mlops_assets.serving.limits import Guard
+from mlops_assets.serving.metrics import CONTENT_TYPE
+from mlops_assets.serving.options import ServeOptions, load_specs
+from mlops_assets.serving.refusals import Refusal
+from mlops_assets.serving.schemas import document
+from mlops_assets.serving.worker import Worker
+from mlops_assets.settings import Settings
+
+_V2 = "/v2/models/{model}"
+_VERSION = _V2 + "/versions/{version}"
+
+
+def create() -> ASGIApp:
+    """The app of a worker process, as the environment says."""
+    from threadpoolctl import threadpool_limits
+
+    options = ServeOptions()
+    specs = load_specs(options.specs)
+    # Several workers with several threads each would only wait for each other.
+    threadpool_limits(1)
+    # A look at the registry shall hold a request up for a tenth of Python's usual 5 ms.
+    sys.setswitchinterval(0.0005)
+    return app_of(Worker(Platform(Settings()), specs, options, parent=os.getppid()))
+
+
+def app_of(worker: Worker) -> ASGIApp:
+    """The app around a worker."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with worker.running():
+            yield
+
+    app = FastAPI(title="mlops-assets", lifespan=lifespan, redoc_url=None)
+    app.state.worker = worker
+    # Routes of Starlette: bodies are read and checked by our own code, which is ten times quicker
+    # than a model of pydantic for every row, and says what was found and what was expected.
+    for path, handler in {
+        "/models/{model}/predict": predict.predict,
+        _V2 + "/infer": v2.infer,
+        _VERSION + "/infer": v2.infer,
+        "/invocations": invocations.invocations,
+        "/models/{model}/invocations": invocations.invocations,
+        "/models/{model}/outcomes": outcomes.outcomes,
+    }.items():
+        app.add_route(path, handler, methods=["POST"])
+    for path, handler in {
+        "/v2/health/live": v2.live,
+        "/v2/health/ready": v2.ready,
+        "/v2": v2.server,
+        _V2: v2.metadata,
+        _VERSION: v2.metadata,
+        _V2 + "/ready": v2.model_ready,
+        _VERSION + "/ready": v2.model_ready,
+        "/ping": invocations.ping,
+        "/health": invocations.ping,
+        "/version": invocations.version,
+        "/metrics": _metrics,
+    }.items():
+        app.add_route(path, handler, methods=["GET"])
+    app.openapi = lambda: document(worker)  # type: ignore[method-assign]
+    app.add_exception_handler(Refusal, _refusal)
+    app.add_exception_handler(HTTPException, _no_such_address)
+    app.add_exception_handler(Exception, _broken)
+    return Guard(app, worker)
+
+
+async def _metrics(request: Request) -> Response:
+    worker: Worker = request.app.state.worker
+    return Response(worker.metrics.page(), media_type=CONTENT_TYPE)
+
+
+def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)  # noqa: S101
+    return refused(error)
+
+
+def _no_such_address(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    found = refused(
+        Refusal(
+            f"{request.method} {request.url.path[:200]!r}",
+            expected="an address and a method of this server; see /docs",
+            do="correct the address",
+            status=error.status_code,
+        )
+    )
+    found.headers.update(error.headers or {})
+    return found
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    return refused(
+        Refusal("an error of the server", expected="an answer", do="tell the operator", status=500)
+    )

@@ -1,0 +1,193 @@
+"""The versions that a worker has loaded, and the table that says who gets which.
+
+A version is loaded once, checked against its registered hash, and warmed before it takes traffic.
+What cannot be loaded never does: the state before stays. Requests read one immutable state and
+never wait for a change. Who decides on traffic is behind `traffic.Traffic`.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlops_assets.core.routing import Arm, RoutingTable, route
+from mlops_assets.core.tasks import Fitted
+from mlops_assets.serving.refusals import Refusal
+from mlops_assets.serving.served_model import ServedModel
+from mlops_assets.serving.traffic import Plan, Traffic
+from mlops_assets.spec import ModelSpec
+from mlops_assets.stores.registry import ModelVersion
+
+RETRY_SECONDS = 30.0
+"""Pause before a version that could not be loaded is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What serves a model at one moment.
+
+    Args:
+        table: who gets which arm.
+        models: loaded versions by number.
+    """
+
+    table: RoutingTable
+    models: Mapping[str, ServedModel]
+
+    def of(self, entity: str) -> tuple[Arm, ServedModel]:
+        """The arm of an entity and the version behind it."""
+        arm = self.table.rest if not self.table.routes else route(entity, self.table)
+        return arm, self.models[arm.version]
+
+
+@dataclass(slots=True)
+class Watch:
+    """What a worker knows of the outside: whether it is there, and since when it is not.
+
+    Args:
+        name: of what is watched.
+        failing_since: seconds since 1970; None while it answers.
+    """
+
+    name: str
+    failing_since: float | None = None
+
+    def well(self) -> None:
+        """Note an answer."""
+        if self.failing_since is not None:
+            _log.warning("%s answers again", self.name)
+            self.failing_since = None
+
+    def failed(self, error: Exception) -> None:
+        """Note a failure; the first of several is told."""
+        if self.failing_since is None:
+            self.failing_since = time.time()
+            _log.error("%s does not answer: %s", self.name, type(error).__name__, exc_info=error)
+
+
+@dataclass(frozen=True)
+class ModelCache:
+    """The models of a worker.
+
+    Args:
+        specs: the models of the code location.
+        traffic: says who gets which version.
+        load: loads a version; see `ModelRegistry.load`.
+        on_load: told of each try: model, version, whether it takes traffic.
+        clock: seconds, for pauses.
+    """
+
+    specs: Sequence[ModelSpec]
+    traffic: Traffic
+    load: Callable[[ModelVersion], Fitted]
+    on_load: Callable[[str, str, bool], None] = lambda model, version, ready: None
+    clock: Callable[[], float] = time.monotonic
+    registry: Watch = field(default_factory=lambda: Watch("the registry"))
+    _now: dict[str, Serving] = field(default_factory=dict)
+    _failed: dict[tuple[str, str], float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def by_name(self) -> dict[str, ModelSpec]:
+        """The specs by name."""
+        return {spec.name: spec for spec in self.specs}
+
+    @property
+    def serving(self) -> Mapping[str, Serving]:
+        """What serves each model that is served."""
+        return self._now
+
+    @property
+    def lagging(self) -> list[str]:
+        """Models whose newest plan cannot be followed, because a version does not load."""
+        return sorted({model for model, _ in self._failed})
+
+    def get(self, model: str) -> Serving:
+        """What serves a model.
+
+        Raises:
+            Refusal: when nobody knows the model, or it is not served at the moment.
+        """
+        found = self._now.get(model)
+        if found is not None:
+            return found
+        if model not in self.by_name:
+            raise Refusal(
+                f"there is no model {model[:60]!r}",
+                expected=f"one of: {', '.join(self.by_name)}",
+                do="correct the name in the address",
+                status=404,
+            )
+        if self.registry.failing_since is None and model not in self.lagging:
+            raise Refusal(
+                f"the model {model!r} has no champion",
+                expected="a released version",
+                do="release one; it is served within a second",
+                status=404,
+            )
+        raise Refusal(
+            f"the model {model!r} cannot be loaded at the moment",
+            expected="a registry that answers with a version that loads",
+            do="try again; see /v2/health/ready",
+            status=503,
+            retry_after=5,
+        )
+
+    def refresh(self) -> None:
+        """Follow the plans of all models; slow, and never raises.
+
+        Called from one thread at a time; others wait.
+        """
+        with self._lock:
+            for spec in self.specs:
+                try:
+                    plan = self.traffic.table(spec.name)
+                except Exception as away:
+                    self.registry.failed(away)
+                    return
+                self._follow(spec, plan)
+            self.registry.well()
+
+    def _follow(self, spec: ModelSpec, plan: Plan | None) -> None:
+        if plan is None:
+            if self._now.pop(spec.name, None):
+                _log.warning("%s has no champion any more and is not served", spec.name)
+            return
+        before = self._now.get(spec.name)
+        if before is not None and before.table == plan.table:
+            self._forget_failures(spec.name)
+            return
+        loaded = dict(before.models) if before else {}
+        wanted = {one.version: one for one in plan.versions.values()}
+        for number, version in wanted.items():
+            if number not in loaded:
+                ready = self._loaded(spec, version)
+                if ready is None:
+                    return
+                loaded[number] = ready
+        # One assignment: a request sees the state before or the state after.
+        self._now[spec.name] = Serving(plan.table, {n: loaded[n] for n in wanted})
+        self._forget_failures(spec.name)
+
+    def _loaded(self, spec: ModelSpec, version: ModelVersion) -> ServedModel | None:
+        key = (spec.name, version.version)
+        if self.clock() < self._failed.get(key, float("-inf")):
+            return None
+        try:
+            found = ServedModel.warmed(spec, version.version, self.load(version))
+        except Exception:
+            # Whatever is wrong with it: the version before it goes on.
+            self._failed[key] = self.clock() + RETRY_SECONDS
+            _log.exception("version %s of %s takes no traffic", version.version, spec.name)
+            self.on_load(spec.name, version.version, False)
+            return None
+        _log.info("version %s of %s is loaded", version.version, spec.name)
+        self.on_load(spec.name, version.version, True)
+        return found
+
+    def _forget_failures(self, model: str) -> None:
+        for key in [key for key in self._failed if key[0] == model]:
+            del self._failed[key]

@@ -1,0 +1,213 @@
+"""The OpenAPI document of the served models, with examples that can be run as they stand.
+
+Made from the specs: what the code checks and what the page says come from the same columns. The
+examples are the newest row that the lake knows, as long as nobody needs a token to see it.
+"""
+
+import datetime as dt
+from functools import cache
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from mlops_assets.engines import duckdb as engine
+from mlops_assets.serving.columns import RowSchema, expectation
+from mlops_assets.serving.predictor import ModelRows
+from mlops_assets.serving.tensors import described
+from mlops_assets.serving.worker import Worker
+from mlops_assets.stores.lake import quoted
+from mlops_assets.tables import EVENT_TIME, Column
+
+_TYPES = {"string": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_REFUSALS = {
+    "400": "something in the request is not as it should be; the body says what and where",
+    "404": "no such model, version or entity",
+    "413": "too many bytes or rows",
+    "415": "another content type",
+    "429": "too many requests at one time; see Retry-After",
+    "503": "not possible at the moment; see Retry-After",
+}
+_REFUSAL = {
+    "type": "object",
+    "required": ["error", "error_code", "field", "found", "expected", "do"],
+    "properties": {
+        name: {"type": "string"}
+        for name in ("error", "error_code", "message", "field", "found", "expected", "do")
+    },
+}
+
+
+def document(worker: Worker) -> dict[str, Any]:
+    """The OpenAPI document."""
+    paths: dict[str, Any] = {}
+    for model, rows in worker.rows.items():
+        if model not in worker.cache.serving:
+            continue
+        entity, features = _examples(worker, rows)
+        paths |= _of_model(model, rows, entity, features)
+    paths |= {
+        path: {"get": {"summary": text, "responses": {"200": {"description": "the answer"}}}}
+        for path, text in {
+            "/v2/health/live": "Is the process there?",
+            "/v2/health/ready": "Can models be asked, and is something not as it should be?",
+            "/v2": "Name, version and extensions of the server",
+            "/ping": "MLflow's question whether models can be asked",
+            "/version": "The version of MLflow",
+            "/metrics": "Metrics for Prometheus",
+        }.items()
+    }
+    found: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": "mlops-assets", "version": installed_version("mlops-assets")},
+        "paths": paths,
+        "components": {"schemas": {"Refusal": _REFUSAL}},
+    }
+    if worker.tokens.asked:
+        scheme = {"type": "http", "scheme": "bearer"}
+        found["components"]["securitySchemes"] = {"token": scheme}
+        found["security"] = [{"token": []}]
+    return found
+
+
+def _of_model(
+    model: str, rows: ModelRows, entity: dict[str, Any] | None, features: dict[str, Any]
+) -> dict[str, Any]:
+    spec = rows.spec
+    by_entity, by_features = _rows(rows.entities), _rows(rows.features)
+    examples = {"by features": {"value": {"features": [features]}}}
+    if entity is not None:
+        examples = {"by entity": {"value": {"entities": [entity]}}, **examples}
+    predict = {
+        "oneOf": [
+            _object({"entities": {"type": "array", "minItems": 1, "items": by_entity}}),
+            _object({"features": {"type": "array", "minItems": 1, "items": by_features}}),
+        ]
+    }
+    inputs = [
+        {**described(check.column), "shape": [1], "data": [features[check.name]]}
+        for check in rows.features.required
+    ]
+    label = _example(spec.rows.column(spec.label.column), nullable=False)
+    outcome = {
+        "label": _schema(spec.rows.column(spec.label.column)),
+        "prediction_id": {"type": "string"},
+        "entity": {"type": "object"},
+        "time": {"type": "string", "format": "date-time"},
+        "known_at": {"type": "string", "format": "date-time"},
+    }
+    outcomes = {"type": "array", "minItems": 1, "items": {"type": "object", "properties": outcome}}
+    split = {"columns": list(rows.inputs), "data": [[features[name] for name in rows.inputs]]}
+    return {
+        f"/models/{model}/predict": _post(f"Predict: {spec.description}", predict, examples),
+        f"/models/{model}/outcomes": _post(
+            "Say what became of predictions",
+            _object({"outcomes": outcomes}),
+            {"by id": {"value": {"outcomes": [{"label": label, "prediction_id": "0" * 32}]}}},
+            "202",
+        ),
+        f"/v2/models/{model}/infer": _post(
+            "Open Inference Protocol",
+            {"type": "object", "required": ["inputs"]},
+            {"one row": {"value": {"inputs": inputs}}},
+        ),
+        f"/models/{model}/invocations": _post(
+            "MLflow's interface",
+            {"type": "object"},
+            {"one row": {"value": {"dataframe_split": split}}},
+        ),
+        f"/v2/models/{model}": {
+            "get": {"summary": "Inputs and outputs", "responses": {"200": {"description": "them"}}}
+        },
+    }
+
+
+def _post(text: str, schema: Any, examples: Any, status: str = "200") -> dict[str, Any]:
+    refusal = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+    body = {"schema": schema, "examples": examples}
+    responses: dict[str, Any] = {
+        code: {"description": why, "content": refusal} for code, why in _REFUSALS.items()
+    }
+    responses[status] = {
+        "description": "the answer",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+    request = {"required": True, "content": {"application/json": body}}
+    return {"post": {"summary": text, "requestBody": request, "responses": responses}}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _rows(schema: RowSchema) -> dict[str, Any]:
+    required = {check.name: _schema(check.column) for check in schema.required}
+    optional = {name: _schema(check.column) for name, check in schema.optional.items()}
+    return {**_object({**required, **optional}), "required": list(required)}
+
+
+def _schema(column: Column) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": f"{column.description} ({expectation(column)})".strip()}
+    kind = _TYPES.get(column.type, "string")
+    found["type"] = [kind, "null"] if column.nullable else kind
+    if column.type == "time":
+        found["format"] = "date-time"
+    if column.minimum is not None:
+        found["minimum"] = column.minimum
+    if column.maximum is not None:
+        found["maximum"] = column.maximum
+    if column.allowed is not None:
+        found["enum"] = [*column.allowed, *([None] if column.nullable else [])]
+    return found
+
+
+def _example(column: Column, *, nullable: bool = True) -> Any:
+    """A value that the check of the column takes."""
+    if column.nullable and nullable:
+        return None
+    if column.allowed:
+        return column.allowed[0]
+    if column.type == "string":
+        return "?"
+    if column.type == "bool":
+        return True
+    if column.type == "time":
+        return "2024-01-01T12:00:00Z"
+    low = column.minimum if column.minimum is not None else min(0.0, column.maximum or 0.0)
+    return int(low) if column.type == "int" else float(low)
+
+
+def _examples(worker: Worker, rows: ModelRows) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """A row by entity and a row by features; of real data, where anybody may see them."""
+    made = {check.name: _example(check.column) for check in rows.features.required}
+    if worker.tokens.asked:
+        return None, made
+    entity = _newest(worker, rows.spec.name)
+    if entity is None:
+        return None, made
+    try:
+        [asked] = rows.of_entities([entity], "entities")
+    except Exception:
+        # An example that cannot be read now is no reason to have no page.
+        return None, made
+    return entity, dict(zip(rows.inputs, asked.values, strict=True))
+
+
+@cache
+def _newest(worker: Worker, model: str) -> dict[str, Any] | None:
+    """The newest row to predict that the lake knows."""
+    rows = worker.rows[model]
+    path = worker.platform.lake.file(engine.rows(rows.spec.rows))
+    if not path.exists():
+        return None
+    names = [check.name for check in rows.entities.required]
+    query = (
+        f"SELECT {', '.join(map(quoted, names))} FROM t ORDER BY {quoted(EVENT_TIME)} DESC LIMIT 1"
+    )
+    [row] = worker.platform.lake.read(query, t=path).to_pylist() or [None]
+    if row is None:
+        return None
+    return {k: v.isoformat() if isinstance(v, dt.datetime) else v for k, v in row.items()}

@@ -1,0 +1,112 @@
+"""The server process: one socket, uvicorn's supervisor, and worker processes that it replaces.
+
+What a worker does is in `worker` and `app`. Whether the address may be served at all is decided
+here, before anything is bound.
+"""
+
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from mlops_assets.errors import DeclarationError
+from mlops_assets.serving.auth import Tokens
+from mlops_assets.serving.metrics import FOLDER_VARIABLE
+from mlops_assets.serving.options import LOOPBACK, ServeOptions, load_specs
+from mlops_assets.serving.request_log import LOGGING
+from mlops_assets.settings import Settings
+
+APP = "mlops_assets.serving.app:create"
+HANGS_SECONDS = 10
+"""A worker silent for so long is replaced; the longest time, too, until one that died is."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("")
+    (True, True, False, False)
+    """
+    if host in LOOPBACK:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_open_doors(settings: Settings, options: ServeOptions) -> None:
+    """Refuse to listen beyond this machine when everybody could ask.
+
+    Raises:
+        DeclarationError: another address than loopback, and no tokens.
+    """
+    if not is_loopback(options.host) and not Tokens(settings.root):
+        raise DeclarationError(
+            f"the address {options.host!r}, and no tokens: everybody could ask",
+            expected="127.0.0.1, or tokens",
+            do="first: mlops-assets token create NAME --role predict",
+        )
+
+
+def serve(settings: Settings, options: ServeOptions) -> None:
+    """Serve until the process is told to stop; requests in work are finished then.
+
+    Raises:
+        DeclarationError: specs that cannot be loaded, an address that may not be served, or a port
+            that is taken.
+    """
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    load_specs(options.specs)
+    refuse_open_doors(settings, options)
+    if not is_loopback(options.host):
+        options = options.model_copy(update={"open_network": True})
+    listening = _listen(options)
+    settings.root.mkdir(parents=True, exist_ok=True)
+    counts = Path(tempfile.mkdtemp(prefix="metrics-", dir=settings.root))
+    # Workers are new processes: they learn all of this from their environment. OpenMP reads its
+    # number of threads once, when it is loaded.
+    options = options.model_copy(update={"metrics_folder": counts})
+    os.environ |= options.as_environment
+    os.environ |= {"MLOPS_HOME": str(settings.root), FOLDER_VARIABLE: str(counts)}
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    config = uvicorn.Config(
+        APP,
+        factory=True,
+        workers=options.workers,
+        log_config=LOGGING,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_graceful_shutdown=options.drain_seconds,
+        timeout_worker_healthcheck=HANGS_SECONDS,
+    )
+    try:
+        Multiprocess(config, sockets=[listening]).run()
+    finally:
+        listening.close()
+        shutil.rmtree(counts, ignore_errors=True)
+
+
+def _listen(options: ServeOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((options.host, options.port))
+    except OSError as taken:
+        found.close()
+        raise DeclarationError(
+            f"{options.host}:{options.port} cannot be listened on: {taken.strerror}",
+            expected="a free port of this machine",
+            do="stop who has it, or choose another with --port",
+        ) from taken
+    found.listen(2048)
+    found.set_inheritable(True)
+    return found

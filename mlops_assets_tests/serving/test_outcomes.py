@@ -1,0 +1,80 @@
+"""Outcomes over HTTP: kept when they are acknowledged, however late and however often."""
+
+import json
+from typing import Any
+
+import pytest
+
+from mlops_assets.serving.worker import OUTCOMES_LOG, Worker
+from mlops_assets_tests.serving.running import Answer, Client
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+
+ENTITY = {"shop": "a", "item": "tea"}
+
+
+def send(client: Client, *outcomes: Any, model: str = "returns") -> Answer:
+    return client.post(f"/models/{model}/outcomes", {"outcomes": list(outcomes)})
+
+
+def kept(worker: Worker) -> list[dict[str, Any]]:
+    files = (worker.platform.settings.root / OUTCOMES_LOG).glob("*.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def test_a_label_by_prediction_id_is_kept(client: Client, worker: Worker) -> None:
+    found = send(client, {"label": 1, "prediction_id": "p1"})
+    assert (found.status, found.json) == (202, {"model": "returns", "accepted": 1})
+    [record] = [one for one in kept(worker) if one["id"] == "p1"]
+    assert record["number"] == 1.0
+
+
+def test_a_label_by_entity_and_time_is_kept(client: Client, worker: Worker) -> None:
+    label = {"label": True, "entity": ENTITY, "time": "2024-01-04T13:00:00+01:00"}
+    assert send(client, {**label, "known_at": "2030-01-01T00:00:00Z"}).status == 202
+    record = [one for one in kept(worker) if one["entity"] == ENTITY][-1]
+    assert (record["number"], record["time"]) == (1.0, 1704369600_000000)
+
+
+def test_repeated_deliveries_are_all_kept(client: Client, worker: Worker) -> None:
+    for label in (0, 1, 1):
+        assert send(client, {"label": label, "prediction_id": "again"}).status == 202
+    assert [one["number"] for one in kept(worker) if one["id"] == "again"] == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "field"),
+    [
+        ({"label": 1}, ""),
+        ({"label": 1, "prediction_id": "p", "entity": ENTITY, "time": "2024-01-04"}, ""),
+        ({"label": 1, "entity": ENTITY}, ""),
+        ({"label": 1, "prediction_id": "p", "time": "2024-01-04T12:00:00Z"}, ""),
+        ({"prediction_id": "p"}, ".label"),
+        ({"label": None, "prediction_id": "p"}, ".label"),
+        ({"label": 2, "prediction_id": "p"}, ".label"),
+        ({"label": "yes", "prediction_id": "p"}, ".label"),
+        ({"label": 1, "prediction_id": 7}, ".prediction_id"),
+        ({"label": 1, "prediction_id": ""}, ".prediction_id"),
+        ({"label": 1, "entity": {"shopp": "a"}, "time": "2024-01-04T12:00:00Z"}, ".entity.shopp"),
+        ({"label": 1, "entity": {"shop": 7}, "time": "2024-01-04T12:00:00Z"}, ".entity.shop"),
+        ({"label": 1, "entity": ENTITY, "time": "2024-01-04T12:00:00"}, ".time"),
+        ({"label": 1, "prediction_id": "p", "known_at": "soon"}, ".known_at"),
+        ({"label": 1, "prediction_id": "p", "labell": 1}, ".labell"),
+        ([], ""),
+    ],
+)
+def test_what_is_no_outcome_is_refused_and_none_of_the_request_is_kept(
+    client: Client, worker: Worker, outcome: Any, field: str
+) -> None:
+    before = len(kept(worker))
+    found = send(client, {"label": 1, "prediction_id": "good"}, outcome)
+    assert (found.status, found.json["field"]) == (400, f"outcomes[1]{field}")
+    assert len(kept(worker)) == before
+
+
+def test_a_regression_takes_a_number(client: Client) -> None:
+    assert send(client, {"label": 1, "prediction_id": "p"}, model="amounts").status == 202
+
+
+def test_an_unknown_model_takes_none(client: Client) -> None:
+    assert send(client, {"label": 1, "prediction_id": "p"}, model="nothing").status == 404
