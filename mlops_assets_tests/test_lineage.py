@@ -88,7 +88,7 @@ def test_the_training_set_has_its_path_rows_and_windows(shop: Trained, ledger: L
     assert snapshot is not None
     assert Path(snapshot.path).exists()
     assert Path(snapshot.path).stem == snapshot.digest == shop.version.tags["mlops.snapshot"]
-    assert snapshot.rows == {"train": 2200, "calibrate": 200, "conformalize": 200, "holdout": 200}
+    assert snapshot.rows == {"train": 4_400, "calibrate": 400, "conformalize": 400, "holdout": 400}
     assert snapshot.windows["holdout"] == "2024-01-04 to 2024-01-04"
     assert snapshot.problem is None
 
@@ -198,7 +198,7 @@ def test_all_of_it_fits_into_json(shop: Trained, ledger: Ledger) -> None:
     ledger.append(Record(action="request", model="returns", version="1", actor="a", reason="b"))
     found = of(shop, ledger)
     document = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert document["snapshot"]["rows"]["holdout"] == 200
+    assert document["snapshot"]["rows"]["holdout"] == 400
     assert document["entries"][0]["time"] == found.entries[0].time.isoformat(
         timespec="microseconds"
     )

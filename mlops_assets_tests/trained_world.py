@@ -1,6 +1,5 @@
 """The shop's model, trained on fifteen days and registered, without Dagster."""
 
-import datetime as dt
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,22 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mlops_assets.core import splits, tasks
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.inference import batch
 from mlops_assets.platform import Platform, libraries
 from mlops_assets.reproduce import features_now, recipe_now
 from mlops_assets.settings import Settings
-from mlops_assets.spec import FoldPolicy, ModelSpec
+from mlops_assets.spec import GatePolicy, ModelSpec
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.stores.training_sets import SPLIT, TrainingSet
 from mlops_assets.tables import EVENT_TIME
-from mlops_assets.windows import SPLITS, Window
-from mlops_assets_tests.shop_world import boosting, day, returns, windows
-
-ORDERS_PER_DAY = 200
+from mlops_assets.windows import SPLITS
+from mlops_assets_tests.defs.release_shop import filled, trainable
 
 
 @dataclass(frozen=True)
@@ -35,47 +30,12 @@ class Trained:
     version: ModelVersion
 
 
-def filled(seed: int, max_iter: int = 5) -> Any:
-    """Boosting that takes columns without any value: nothing was sold before January."""
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import Pipeline
-
-    impute = SimpleImputer(strategy="constant", fill_value=0, keep_empty_features=True)
-    return Pipeline(
-        [("impute", impute), ("boosting", boosting(seed).set_params(max_iter=max_iter))]
-    )
-
-
 def patient(seed: int) -> Any:
-    return filled(seed, max_iter=6)
+    return filled(seed).set_params(boosting__max_iter=6)
 
 
 def shop_spec(folder: Path, **change: Any) -> ModelSpec:
-    """The spec over fifteen days of orders, of which large ones are returned more often."""
-    train = Window(start=dt.date(2023, 12, 22), end=day(2))
-    found = returns(
-        folder,
-        **{
-            "windows": windows().model_copy(update={"train": train}),
-            "folds": FoldPolicy(folds=2),
-            "estimators": {"boosting": filled},
-            "calibrations": ("sigmoid",),
-            "owners": ("team:shop",),
-            **change,
-        },
-    )
-    random = np.random.default_rng(0)
-    lines = ["order_id,shop,item,size,ordered_at,returned,known_at"]
-    for date in np.arange("2023-12-22", "2024-01-06", dtype="datetime64[D]"):
-        for number in range(ORDERS_PER_DAY):
-            size = int(random.integers(1, 10))
-            minute = f"{number % 60:02}:{number // 60:02}"
-            returned = int(random.random() < size / 10)
-            lines.append(
-                f"o{date}-{number},a,tea,{size},{date}T12:{minute}Z,{returned},{date}T18:00:00Z"
-            )
-    (folder / "orders.csv").write_text("\n".join(lines) + "\n")
-    return found
+    return trainable(folder, **{"gates": GatePolicy(), "owners": ("team:shop",), **change})
 
 
 @contextmanager

@@ -7,7 +7,6 @@ bring forward is in `regression_evidence.py`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,43 +21,11 @@ from mlops_assets.core.comparison import MetricDifference, classification_metric
 from mlops_assets.core.conformal import ConformalRule, coverage, set_size
 from mlops_assets.core.estimate import Estimate
 from mlops_assets.core.selection import Selection
-from mlops_assets.core.selection_gates import not_overfitted, stable_across_folds
-from mlops_assets.core.slice_gates import slices_hold
+from mlops_assets.core.shared_gates import SHARED, Incomparable, Policy
 from mlops_assets.core.slices import SliceReport, StatedCoverage, classification_slices
 from mlops_assets.core.verdict import Verdict
 
 Floats = npt.NDArray[np.float64]
-FOLD_ROWS = 500
-"""Fewest rows of a fold, unless the policy wants even fewer of the holdout."""
-
-
-class Policy(Protocol):
-    """What the gates need to know of a policy; declared in `spec.GatePolicy`."""
-
-    @property
-    def ece_limit(self) -> float: ...  # noqa: D102
-    @property
-    def bin_limit(self) -> float: ...  # noqa: D102
-    @property
-    def coverage_tolerance(self) -> float: ...  # noqa: D102
-    @property
-    def metric_margin(self) -> float: ...  # noqa: D102
-    @property
-    def bins(self) -> int: ...  # noqa: D102
-    @property
-    def binning(self) -> Literal["mass", "width"]: ...  # noqa: D102
-    @property
-    def min_bin_rows(self) -> int: ...  # noqa: D102
-    @property
-    def min_holdout_rows(self) -> int: ...  # noqa: D102
-    @property
-    def fold_spread_limit(self) -> float: ...  # noqa: D102
-    @property
-    def overfit_limit(self) -> float: ...  # noqa: D102
-    @property
-    def slice_limit(self) -> float: ...  # noqa: D102
-    @property
-    def slice_tolerance(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -69,14 +36,6 @@ class Champion:
     probabilities: Floats
     overlap_rows: int
     threshold: float = 0.5
-
-
-@dataclass(frozen=True)
-class Incomparable:
-    """There is a champion, and `reason` tells why it cannot be asked about these rows."""
-
-    version: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -167,55 +126,10 @@ def _bins(evidence: Evidence, policy: Policy) -> Verdict:
     )
 
 
-def _coverage(evidence: Evidence, policy: Policy) -> Verdict:
-    return gates.coverage_within_tolerance(
-        evidence.coverage(),
-        evidence.rule,
-        tolerance=policy.coverage_tolerance,
-        min_rows=policy.min_holdout_rows,
-    )
-
-
-def _champion(evidence: Evidence, policy: Policy) -> Verdict:
-    if isinstance(evidence.champion, Incomparable):
-        return gates.champion_not_comparable(evidence.champion.reason, len(evidence.labels))
-    if evidence.champion and evidence.champion.overlap_rows:
-        return gates.champion_has_seen_holdout(evidence.champion.overlap_rows, len(evidence.labels))
-    return gates.no_metric_below_champion(
-        evidence.differences(), margin=policy.metric_margin, min_rows=policy.min_holdout_rows
-    )
-
-
-def _stable(evidence: Evidence, policy: Policy) -> Verdict:
-    return stable_across_folds(
-        evidence.selection.of_winner,
-        limit=policy.fold_spread_limit,
-        min_rows=min(FOLD_ROWS, policy.min_holdout_rows),
-    )
-
-
-def _overfitted(evidence: Evidence, policy: Policy) -> Verdict:
-    return not_overfitted(
-        evidence.selection.of_winner[-1],
-        limit=policy.overfit_limit,
-        min_rows=min(FOLD_ROWS, policy.min_holdout_rows),
-    )
-
-
-def _slices(evidence: Evidence, policy: Policy) -> Verdict:
-    return slices_hold(
-        evidence.slice_report(), limit=policy.slice_limit, tolerance=policy.slice_tolerance
-    )
-
-
 GATES: Mapping[str, Callable[[Evidence, Policy], Verdict]] = {
     "ece_below_limit": _ece,
     "reliability_bins_within_limit": _bins,
-    "coverage_within_tolerance": _coverage,
-    "no_metric_below_champion": _champion,
-    "stable_across_folds": _stable,
-    "not_overfitted": _overfitted,
-    "slices_hold": _slices,
+    **SHARED,
 }
 """The gates that a version must pass before it is released, by name."""
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_assets.core.conformal import ConformalRule
-from mlops_assets.core.evidence import Champion, Evidence, Incomparable
+from mlops_assets.core.evidence import Champion, Evidence
 from mlops_assets.core.regression_evidence import RegressionChampion, RegressionEvidence
 from mlops_assets.core.regression_record import as_record, law_of, rule_of
 from mlops_assets.core.selection import selection_of
+from mlops_assets.core.shared_gates import Incomparable
 from mlops_assets.core.tasks import AnyEvidence
 
 Columns = Mapping[str, npt.NDArray[Any]]

@@ -31,12 +31,12 @@ from mlops_assets.core.calibration import reliability_bins
 from mlops_assets.core.conformal import ConformalRule
 from mlops_assets.core.coverage_law import coverage_estimate
 from mlops_assets.core.estimate import Estimate
-from mlops_assets.core.evidence import Policy
 from mlops_assets.core.gates import (
     coverage_within_tolerance,
     ece_below_limit,
     reliability_bins_within_limit,
 )
+from mlops_assets.core.shared_gates import Policy
 from mlops_assets.core.verdict import Outcome
 from mlops_assets.errors import DeclarationError
 

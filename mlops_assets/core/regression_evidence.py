@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_assets.core import gates
 from mlops_assets.core.comparison import MetricDifference
 from mlops_assets.core.conformal_intervals import (
     IntervalRule,
@@ -19,7 +18,6 @@ from mlops_assets.core.conformal_intervals import (
     interval_width,
 )
 from mlops_assets.core.estimate import Estimate
-from mlops_assets.core.evidence import FOLD_ROWS, Incomparable, Policy
 from mlops_assets.core.intervals import Flags, Floats
 from mlops_assets.core.predictive import PredictiveDistribution, positive_numbers, real_numbers
 from mlops_assets.core.regression import (
@@ -35,8 +33,7 @@ from mlops_assets.core.regression_comparison import (
 )
 from mlops_assets.core.regression_gates import qce_below_limit, quantiles_within_limit
 from mlops_assets.core.selection import Selection
-from mlops_assets.core.selection_gates import not_overfitted, stable_across_folds
-from mlops_assets.core.slice_gates import slices_hold
+from mlops_assets.core.shared_gates import SHARED, Incomparable, Policy
 from mlops_assets.core.slices import SliceReport, StatedCoverage, regression_slices
 from mlops_assets.core.verdict import Verdict
 from mlops_assets.errors import GateError
@@ -173,55 +170,10 @@ def _quantiles(evidence: RegressionEvidence, policy: Policy) -> Verdict:
     )
 
 
-def _coverage(evidence: RegressionEvidence, policy: Policy) -> Verdict:
-    return gates.coverage_within_tolerance(
-        evidence.coverage(),
-        evidence.rule,
-        tolerance=policy.coverage_tolerance,
-        min_rows=policy.min_holdout_rows,
-    )
-
-
-def _champion(evidence: RegressionEvidence, policy: Policy) -> Verdict:
-    if isinstance(evidence.champion, Incomparable):
-        return gates.champion_not_comparable(evidence.champion.reason, len(evidence.labels))
-    if evidence.champion and evidence.champion.overlap_rows:
-        return gates.champion_has_seen_holdout(evidence.champion.overlap_rows, len(evidence.labels))
-    return gates.no_metric_below_champion(
-        evidence.differences(), margin=policy.metric_margin, min_rows=policy.min_holdout_rows
-    )
-
-
-def _stable(evidence: RegressionEvidence, policy: Policy) -> Verdict:
-    return stable_across_folds(
-        evidence.selection.of_winner,
-        limit=policy.fold_spread_limit,
-        min_rows=min(FOLD_ROWS, policy.min_holdout_rows),
-    )
-
-
-def _overfitted(evidence: RegressionEvidence, policy: Policy) -> Verdict:
-    return not_overfitted(
-        evidence.selection.of_winner[-1],
-        limit=policy.overfit_limit,
-        min_rows=min(FOLD_ROWS, policy.min_holdout_rows),
-    )
-
-
-def _slices(evidence: RegressionEvidence, policy: Policy) -> Verdict:
-    return slices_hold(
-        evidence.slice_report(), limit=policy.slice_limit, tolerance=policy.slice_tolerance
-    )
-
-
 GATES: Mapping[str, Callable[[RegressionEvidence, Policy], Verdict]] = {
     "qce_below_limit": _qce,
     "quantiles_within_limit": _quantiles,
-    "coverage_within_tolerance": _coverage,
-    "no_metric_below_champion": _champion,
-    "stable_across_folds": _stable,
-    "not_overfitted": _overfitted,
-    "slices_hold": _slices,
+    **SHARED,
 }
 """The gates that a version must pass before it is released, by name."""
 

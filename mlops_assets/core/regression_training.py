@@ -26,9 +26,8 @@ from mlops_assets.core.selection import (
     cross_fit_losses,
     day_groups,
     select,
-    time_folds,
 )
-from mlops_assets.core.training import Folds, Rows
+from mlops_assets.core.training import Folds, Rows, cuts_of
 from mlops_assets.errors import GateError, WindowError
 
 if TYPE_CHECKING:
@@ -141,13 +140,7 @@ def fit_regression(
     train = _checked("train", train)
     calibrate = _checked("calibrate", calibrate)
     conformalize = _checked("conformalize", conformalize)
-    cuts = time_folds(
-        train.times,
-        train.known_at,
-        folds=folds.folds,
-        share=folds.share,
-        most_rows=folds.most_rows,
-    )
+    cuts = cuts_of(train, folds)
     _refuse_constant(cuts, train.labels)
     selection = select(
         estimators,

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from mlops_assets.core import evidence, regression_evidence, regression_training, training
 from mlops_assets.core.calibrators import Calibration
 from mlops_assets.core.conformal import ConformalRule
-from mlops_assets.core.evidence import Champion, Evidence, Incomparable
+from mlops_assets.core.evidence import Champion, Evidence
 from mlops_assets.core.regression_evidence import RegressionChampion, RegressionEvidence
 from mlops_assets.core.regression_record import as_record, law_of, rule_of
 from mlops_assets.core.regression_training import FittedRegression
 from mlops_assets.core.selection import Build, Selection, selection_of
+from mlops_assets.core.shared_gates import Incomparable
 from mlops_assets.core.training import Choice, FittedModel, Folds, Rows
 from mlops_assets.core.verdict import Verdict
 

@@ -110,13 +110,7 @@ def fit(
     Raises:
         WindowError: train spans too few days for the folds, or a fold has only one class.
     """
-    cuts = time_folds(
-        train.times,
-        train.known_at,
-        folds=folds.folds,
-        share=folds.share,
-        most_rows=folds.most_rows,
-    )
+    cuts = cuts_of(train, folds)
     _refuse_one_class(cuts, train.labels)
     selection = select(
         estimators,
@@ -139,6 +133,17 @@ def fit(
     scores = classifier.predict_proba(conformalize.inputs)
     rule = fit_conformal_rule(scores, conformalize.labels, confidence)
     return FittedModel(classifier, rule, Choice(selection, method, losses))
+
+
+def cuts_of(train: Rows, folds: Folds) -> tuple[Cut, ...]:
+    """The folds of the train rows; WindowError when these span too few days."""
+    return time_folds(
+        train.times,
+        train.known_at,
+        folds=folds.folds,
+        share=folds.share,
+        most_rows=folds.most_rows,
+    )
 
 
 def _refuse_one_class(cuts: Sequence[Cut], labels: npt.NDArray[Any]) -> None:

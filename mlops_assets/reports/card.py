@@ -10,8 +10,9 @@ from typing import Any
 
 from mlops_assets.core import model_card as cards
 from mlops_assets.core import tasks
-from mlops_assets.core.evidence import Evidence, Incomparable
+from mlops_assets.core.evidence import Evidence
 from mlops_assets.core.regression_evidence import RegressionEvidence
+from mlops_assets.core.shared_gates import Incomparable
 from mlops_assets.core.training import FittedModel
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import GateError

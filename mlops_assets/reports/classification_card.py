@@ -12,8 +12,9 @@ from mlops_assets.core import model_card as cards
 from mlops_assets.core.calibration import expected_calibration_error
 from mlops_assets.core.comparison import classification_metrics
 from mlops_assets.core.conformal import covered, set_size
-from mlops_assets.core.evidence import Evidence, Policy
+from mlops_assets.core.evidence import Evidence
 from mlops_assets.core.mondrian import GroupCoverage, MondrianRule, coverage_by_group
+from mlops_assets.core.shared_gates import Policy
 from mlops_assets.core.slices import SliceReport
 from mlops_assets.core.training import Choice
 

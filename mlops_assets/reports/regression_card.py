@@ -11,12 +11,12 @@ import numpy as np
 from mlops_assets.core import model_card as cards
 from mlops_assets.core.conformal_intervals import interval_width
 from mlops_assets.core.estimate import Estimate
-from mlops_assets.core.evidence import Policy
 from mlops_assets.core.intervals import Floats, mean_estimate
 from mlops_assets.core.mondrian import GroupCoverage, MondrianRule, coverage_by_group
 from mlops_assets.core.regression import quantile_calibration_error
 from mlops_assets.core.regression_comparison import regression_metrics
 from mlops_assets.core.regression_evidence import RegressionEvidence
+from mlops_assets.core.shared_gates import Policy
 from mlops_assets.core.slices import SliceReport
 
 LEVEL = 0.95

@@ -40,7 +40,7 @@ ALLOWED = {
     "showcase": DECLARATIONS,
     "definitions": {"defs", "showcase"},
     "commands": {"console", "core", "defs", "judgement", "lineage", "lineage_tree", "platform"}
-    | {"reproduce", "showcase", *DECLARATIONS},
+    | {"reproduce", "showcase", "stores", *DECLARATIONS},
     "cli": {"commands", "reports", "definitions", "defs", "console", "core", "dev_servers"}
     | {"engines", "platform", "serving", "stores", *DECLARATIONS},
     "__init__": {"defs", *DECLARATIONS},

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mlops_assets.core.conformal import ConformalRule
-from mlops_assets.core.evidence import GATES, RULES, Champion, Evidence, Incomparable
+from mlops_assets.core.evidence import GATES, RULES, Champion, Evidence
+from mlops_assets.core.shared_gates import Incomparable
 from mlops_assets.errors import GateError
 from mlops_assets.spec import GatePolicy
 from mlops_assets_tests.core.selection_world import steady

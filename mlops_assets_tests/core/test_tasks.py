@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from mlops_assets.core import tasks
-from mlops_assets.core.evidence import Champion, Evidence, Incomparable
+from mlops_assets.core.evidence import Champion, Evidence
 from mlops_assets.core.regression_evidence import RegressionChampion, RegressionEvidence
+from mlops_assets.core.shared_gates import Incomparable
 from mlops_assets.core.training import Rows
 from mlops_assets.spec import FoldPolicy
 from mlops_assets_tests.core.selection_world import rows_in_time

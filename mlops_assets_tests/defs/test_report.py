@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_assets.core.evidence import Champion, Incomparable
+from mlops_assets.core.evidence import Champion
+from mlops_assets.core.shared_gates import Incomparable
 from mlops_assets.defs.assets import report
 from mlops_assets.errors import ArtifactError
 from mlops_assets_tests.core.selection_world import rows_in_time

@@ -10,9 +10,10 @@ import pytest
 
 from mlops_assets.core.conformal import ConformalRule
 from mlops_assets.core.conformal_intervals import IntervalRule
-from mlops_assets.core.evidence import Champion, Evidence, Incomparable
+from mlops_assets.core.evidence import Champion, Evidence
 from mlops_assets.core.predictive import fit_predictive_distribution
 from mlops_assets.core.regression_evidence import RegressionChampion, RegressionEvidence
+from mlops_assets.core.shared_gates import Incomparable
 from mlops_assets.core.tasks import AnyEvidence
 from mlops_assets.errors import DataError
 from mlops_assets.stores.lake import Lake

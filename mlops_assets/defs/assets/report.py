@@ -6,11 +6,12 @@ import dagster as dg
 import numpy as np
 
 from mlops_assets.core import splits, tasks
-from mlops_assets.core.evidence import Champion, Incomparable
+from mlops_assets.core.evidence import Champion
 from mlops_assets.core.importance import importance as importance_of
 from mlops_assets.core.levels import levels
 from mlops_assets.core.model_card import render
 from mlops_assets.core.regression_evidence import RegressionChampion
+from mlops_assets.core.shared_gates import Incomparable
 from mlops_assets.defs import keys, metadata, records
 from mlops_assets.errors import ArtifactError
 from mlops_assets.platform import Platform
