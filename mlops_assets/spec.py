@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from itertools import product
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -24,6 +24,8 @@ from mlops_assets.tables import (
 )
 from mlops_assets.windows import Windows
 
+Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 
 class GatePolicy(Declaration):
     """Thresholds of the gates. The defaults are the policy of the platform.
@@ -32,7 +34,8 @@ class GatePolicy(Declaration):
         ece_limit: expected calibration error on holdout stays below this.
         bin_limit: no reliability bin deviates by more than this.
         coverage_tolerance: conformal coverage lies within this of the stated one.
-        metric_margin: how far a metric may lie below the champion's.
+        metric_margin: how far a metric may lie below the champion's, in its own unit; one number
+            for all, or one by name (those not named get 0).
         bins: number of reliability bins.
         binning: bins of equal mass, or of equal width.
         min_bin_rows: a bin has at least this many rows.
@@ -50,7 +53,7 @@ class GatePolicy(Declaration):
     ece_limit: float = Field(default=0.02, gt=0, lt=1)
     bin_limit: float = Field(default=0.05, gt=0, lt=1)
     coverage_tolerance: float = Field(default=0.02, gt=0, lt=1)
-    metric_margin: float = Field(default=0.0, ge=0, lt=1)
+    metric_margin: Margin | Mapping[str, Margin] = 0.0
     bins: int = Field(default=15, ge=2, le=100)
     binning: Literal["mass", "width"] = "mass"
     min_bin_rows: int = Field(default=100, ge=2)

@@ -34,6 +34,17 @@ def test_the_default_thresholds_are_those_of_the_platform() -> None:
     assert (policy.metric_margin, policy.bins, policy.binning) == (0, 15, "mass")
 
 
+@pytest.mark.parametrize("margin", [2.5, {"mae": 2.5, "pinball": 0}])
+def test_a_margin_is_in_the_unit_of_its_metric(margin: Any) -> None:
+    assert GatePolicy(metric_margin=margin).metric_margin == margin
+
+
+@pytest.mark.parametrize("margin", [-1, float("inf"), {"mae": -0.1}])
+def test_a_margin_that_is_no_margin_is_refused(margin: Any) -> None:
+    with pytest.raises(ValidationError):
+        GatePolicy(metric_margin=margin)
+
+
 @pytest.mark.parametrize("wrong", [{"ece_limit": 0}, {"bin_limit": 1}, {"bins": 1}, {"ece": 0.1}])
 def test_a_threshold_without_meaning_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -32,7 +32,7 @@ class Policy(Protocol):
     @property
     def coverage_tolerance(self) -> float: ...  # noqa: D102
     @property
-    def metric_margin(self) -> float: ...  # noqa: D102
+    def metric_margin(self) -> float | Mapping[str, float]: ...  # noqa: D102
     @property
     def bins(self) -> int: ...  # noqa: D102
     @property

@@ -135,6 +135,25 @@ def test_the_margin_of_the_policy_excuses_a_small_loss() -> None:
     assert [found["no_metric_below_champion"] for found in judged] == ["failed", "passed"]
 
 
+def test_a_metric_can_have_a_margin_of_its_own() -> None:
+    worse = replace(
+        evidence(), probabilities=champion(shift=0.1).probabilities, champion=champion()
+    )
+    names = [d.metric for d in worse.differences() or ()]
+    wide = dict.fromkeys(names, 0.5)
+    judged = [
+        outcomes(worse, GatePolicy(metric_margin=margin))["no_metric_below_champion"]
+        for margin in (wide, {**wide, "auc": 0.0})
+    ]
+    assert judged == ["passed", "failed"]
+
+
+def test_a_margin_of_an_unknown_metric_is_an_error_and_no_verdict() -> None:
+    policy = GatePolicy(metric_margin={"acu": 0.1})
+    with pytest.raises(GateError, match="acu"):
+        outcomes(evidence(champion=champion()), policy)
+
+
 def test_bins_are_as_the_policy_wants_them() -> None:
     bins = evidence().bins(GatePolicy(bins=5, binning="width", min_bin_rows=10))
     edges = bins.column("lower")
