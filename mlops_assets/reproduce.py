@@ -304,7 +304,7 @@ def _installed(name: str) -> str:
 
 def _outlines(registered: tasks.Fitted, again: tasks.Fitted) -> Iterator[Pair]:
     """What the two models are made of: who won the competition, and all parameters."""
-    winners = [tasks.selection_behind(model).winner for model in (registered, again)]
+    winners = [model.selection.winner for model in (registered, again)]
     yield "estimator", winners[0], winners[1]
     then, now = (dict(_parameters(tasks.estimator(model)[0])) for model in (registered, again))
     for name in sorted({*then, *now}):

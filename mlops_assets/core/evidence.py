@@ -7,6 +7,7 @@ bring forward is in `regression_evidence.py`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,7 @@ class Evidence:
         """Coverage of the conformal sets."""
         return coverage(self.labels, self.rule.prediction_sets(self.probabilities), self.rule)
 
+    @cached_property
     def slice_report(self) -> SliceReport | None:
         """Metrics of every slice; None when the spec declares none."""
         if not self.slices:

@@ -6,6 +6,7 @@ policy. Reading forecasts and recording verdicts belongs to others.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +121,7 @@ class RegressionEvidence:
         """Coverage of the intervals."""
         return interval_coverage(self.labels, self.intervals(), self.rule)
 
+    @cached_property
     def slice_report(self) -> SliceReport | None:
         """Mean absolute error and coverage of every slice; None when the spec declares none."""
         if not self.slices:

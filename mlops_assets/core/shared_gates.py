@@ -70,9 +70,10 @@ class Judged(Protocol):
     def champion(self) -> Any: ...  # noqa: D102
     @property
     def selection(self) -> Selection: ...  # noqa: D102
+    @property
+    def slice_report(self) -> SliceReport | None: ...  # noqa: D102
     def coverage(self) -> Estimate: ...  # noqa: D102
     def differences(self) -> tuple[MetricDifference, ...] | None: ...  # noqa: D102
-    def slice_report(self) -> SliceReport | None: ...  # noqa: D102
 
 
 def _coverage(evidence: Judged, policy: Policy) -> Verdict:
@@ -112,7 +113,7 @@ def _overfitted(evidence: Judged, policy: Policy) -> Verdict:
 
 def _slices(evidence: Judged, policy: Policy) -> Verdict:
     return slices_hold(
-        evidence.slice_report(), limit=policy.slice_limit, tolerance=policy.slice_tolerance
+        evidence.slice_report, limit=policy.slice_limit, tolerance=policy.slice_tolerance
     )
 
 

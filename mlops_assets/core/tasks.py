@@ -19,7 +19,7 @@ from mlops_assets.core.evidence import Champion, Evidence
 from mlops_assets.core.regression_evidence import RegressionChampion, RegressionEvidence
 from mlops_assets.core.regression_record import as_record, law_of, rule_of
 from mlops_assets.core.regression_training import FittedRegression
-from mlops_assets.core.selection import Build, Selection, selection_of
+from mlops_assets.core.selection import Build, selection_of
 from mlops_assets.core.shared_gates import Incomparable
 from mlops_assets.core.training import Choice, FittedModel, Folds, Rows
 from mlops_assets.core.verdict import Verdict
@@ -119,11 +119,6 @@ def restored(kept: Any, found: Mapping[str, Any]) -> Fitted:
     return FittedRegression(kept.regressor, kept.spread, law, rule, selection)
 
 
-def selection_behind(fitted: Fitted) -> Selection:
-    """How the model's estimator was chosen."""
-    return fitted.choice.selection if isinstance(fitted, FittedModel) else fitted.selection
-
-
 def champion(
     fitted: Fitted, version: str, inputs: "pd.DataFrame", overlap_rows: int, threshold: float
 ) -> Champion | RegressionChampion:
@@ -166,7 +161,7 @@ def judged(
             probabilities=fitted.probabilities(rows.inputs),
             rule=fitted.rule,
             champion=against,
-            selection=fitted.choice.selection,
+            selection=fitted.selection,
             slices=slices,
             threshold=threshold,
         )

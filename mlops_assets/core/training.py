@@ -72,6 +72,11 @@ class FittedModel:
     rule: ConformalRule
     choice: Choice
 
+    @property
+    def selection(self) -> Selection:
+        """Which estimator won, with all folds."""
+        return self.choice.selection
+
     def probabilities(self, inputs: "pd.DataFrame") -> Floats:
         """Probability of the positive class, shape (n,)."""
         scores: Floats = self.classifier.predict_proba(inputs)[:, 1]

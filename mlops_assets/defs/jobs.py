@@ -3,7 +3,8 @@
 Thin: what they do is done by `releasing.py` and `stores/releases.py`, as for the commands.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -118,12 +119,10 @@ def _of(entry: Entry) -> dict[str, Any]:
     }
 
 
-class _as_failure:  # noqa: N801
-    """Turns our errors into failures that are told in words and not tried again."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, MlopsAssetsError):
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+@contextlib.contextmanager
+def _as_failure() -> Iterator[None]:
+    """Turn our errors into failures that are told in words and not tried again."""
+    try:
+        yield
+    except MlopsAssetsError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error

@@ -16,6 +16,7 @@ from mlops_assets.errors import ReleaseConflictError
 from mlops_assets.lineage import lineage
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
+from mlops_assets.stores.release_turn import moved_by_hand
 
 NONE = "none"
 
@@ -81,11 +82,7 @@ def release(
         return Released(cleared, None, "champion", now.champion)
     compared = None if cleared.champion_compared == NONE else cleared.champion_compared
     if drift := releases.drift(spec.name):
-        raise ReleaseConflictError(
-            f"aliases of {spec.name!r} were moved by hand: {'; '.join(map(str, drift))}",
-            expected="aliases that are where the ledger has them",
-            do="`revert` puts them back, `adopt` lets the ledger take them over",
-        )
+        raise moved_by_hand(spec.name, drift)
     if now.champion != compared:
         raise ReleaseConflictError(
             f"the champion of {spec.name!r} is version {now.champion or NONE} now, and the "

@@ -68,7 +68,7 @@ def classification_parts(evidence: Evidence, policy: Policy, choice: Choice) -> 
             groups=_groups(evidence),
             grouped_by=next(iter(evidence.slices), "group"),
         ),
-        "slices": evidence.slice_report(),
+        "slices": evidence.slice_report,
         "choice": cards.Choice(
             choice.selection, calibration=choice.calibration, losses=choice.losses
         ),

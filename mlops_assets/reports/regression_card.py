@@ -44,8 +44,6 @@ def regression_parts(evidence: RegressionEvidence, policy: Policy, unit: str) ->
         unit: unit of the target, maybe empty.
     """
     calibration = evidence.calibration()
-    pits = evidence.law.cdf(evidence.labels, evidence.points, evidence.spreads)
-    counts, _ = np.histogram(pits, PIT_BINS, (0, 1))
     rule = evidence.rule
     return {
         "quantiles": cards.QuantileReliability(
@@ -53,7 +51,7 @@ def regression_parts(evidence: RegressionEvidence, policy: Policy, unit: str) ->
             policy.bin_limit,
             quantile_calibration_error(calibration),
             policy.ece_limit,
-            tuple(counts.tolist()),
+            tuple(pit_counts(evidence)),
         ),
         "performance": _performance(evidence, unit),
         "coverage": cards.Coverage(
@@ -67,11 +65,17 @@ def regression_parts(evidence: RegressionEvidence, policy: Policy, unit: str) ->
             grouped_by=next(iter(evidence.slices), "group"),
             unit=unit,
         ),
-        "slices": evidence.slice_report(),
+        "slices": evidence.slice_report,
         "choice": cards.Choice(
             evidence.selection, loss="squared error", calibration=CALIBRATIONS[rule.kind]
         ),
     }
+
+
+def pit_counts(evidence: RegressionEvidence) -> list[int]:
+    """Rows by where in its predicted distribution the target fell, in `PIT_BINS` equal bins."""
+    pits = evidence.law.cdf(evidence.labels, evidence.points, evidence.spreads)
+    return [int(count) for count in np.histogram(pits, PIT_BINS, (0, 1))[0]]
 
 
 def _performance(evidence: RegressionEvidence, unit: str) -> cards.Performance:

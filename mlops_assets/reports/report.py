@@ -13,7 +13,7 @@ from mlops_assets.core import plots, regression_plots
 from mlops_assets.core.evidence import Evidence
 from mlops_assets.core.regression_evidence import RegressionEvidence
 from mlops_assets.core.tasks import AnyEvidence
-from mlops_assets.reports.regression_card import PIT_BINS
+from mlops_assets.reports.regression_card import pit_counts
 from mlops_assets.spec import ModelSpec
 
 LOSSES = {"binary": "log loss", "regression": "squared error"}
@@ -51,14 +51,12 @@ def _of_classifier(spec: ModelSpec, name: str, evidence: Evidence) -> dict[str, 
 
 def _of_regression(spec: ModelSpec, name: str, evidence: RegressionEvidence) -> dict[str, bytes]:
     calibration = evidence.calibration()
-    pits = evidence.law.cdf(evidence.labels, evidence.points, evidence.spreads)
-    counts, _ = np.histogram(pits, PIT_BINS, (0, 1))
     return {
         "quantile_diagram.png": regression_plots.quantile_diagram(
             calibration, title=f"{name}: quantiles", limit=spec.gates.bin_limit
         ),
         "pit_histogram.png": regression_plots.pit_histogram(
-            counts.tolist(), n_calibrate=calibration.n_calibrate, title=f"{name}: PIT"
+            pit_counts(evidence), n_calibrate=calibration.n_calibrate, title=f"{name}: PIT"
         ),
         "forecast_diagram.png": regression_plots.forecast_diagram(
             evidence.labels, evidence.points, title=f"{name}: forecasts", unit=spec.unit
@@ -118,7 +116,7 @@ def _rows(things: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _slices(evidence: AnyEvidence) -> list[dict[str, Any]]:
-    report = evidence.slice_report()
+    report = evidence.slice_report
     if report is None:
         return []
     return [

@@ -12,11 +12,12 @@ per feature. `texts` has the values that are no numbers, `statuses` those that a
 import hashlib
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mlops_assets.errors import DataError, DeclarationError
 from mlops_assets.stores.append_log import (
@@ -27,6 +28,8 @@ from mlops_assets.stores.append_log import (
     plain,
 )
 from mlops_assets.tables import EVENT_TIME
+
+Thing = TypeVar("Thing")
 
 PRESENT = "PRESENT"
 """Status of a feature that was found; the only one that is not written down."""
@@ -166,13 +169,13 @@ NO_MASK = Mask()
 """The mask of logs without personal data."""
 
 
-class InferenceLog:
-    """The log of one worker.
+class WorkerLog(ABC, Generic[Thing]):
+    """The log of one worker: things in, masked records out, one write for all of a request.
 
     Args:
         folder: where all workers of a machine write.
         worker: name of this one.
-        mask: what is personal.
+        mask: what is personal; the same in all logs, or entities do not meet.
         most_bytes: as in `AppendLog`.
         clock: as in `AppendLog`.
     """
@@ -191,21 +194,33 @@ class InferenceLog:
         self.close_if_due = self._log.close_if_due
         self.close = self._log.close
 
-    def append(self, prediction: Prediction) -> None:
-        """Append a prediction; when this returns, its answer may be sent.
+    @abstractmethod
+    def record(self, one: Thing) -> Mapping[str, Any]:
+        """What is written of a thing."""
+
+    def append(self, one: Thing) -> None:
+        """Append a thing; when this returns, its answer may be sent.
 
         Raises:
             DataError: when it cannot be written, or has a time without a zone.
         """
-        self.append_all((prediction,))
+        self.append_all((one,))
 
-    def append_all(self, predictions: Sequence[Prediction]) -> int:
-        """Append the predictions of one request with one write; see `append`.
+    def append_all(self, things: Sequence[Thing]) -> int:
+        """Append the things of one request with one write; see `append`.
 
         Returns:
             The bytes that were written.
         """
-        return self._log.append_all([line_of(document(one, self._mask)) for one in predictions])
+        return self._log.append_all([line_of(self.record(one)) for one in things])
+
+
+class InferenceLog(WorkerLog[Prediction]):
+    """The predictions of one worker."""
+
+    def record(self, one: Prediction) -> Mapping[str, Any]:
+        """The record of a prediction."""
+        return document(one, self._mask)
 
 
 def line_of(record: Mapping[str, Any]) -> bytes:

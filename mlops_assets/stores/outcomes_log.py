@@ -5,16 +5,14 @@ them are kept, by the day on which they became known; of several for one predict
 became known last counts. Joining them with predictions is done where models are monitored.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from mlops_assets.errors import DataError
-from mlops_assets.stores.append_log import MOST_BYTES, AppendLog, LoggedTable, number_and_text
-from mlops_assets.stores.inference_log import NO_MASK, Mask, line_of, microseconds
+from mlops_assets.stores.append_log import LoggedTable, number_and_text
+from mlops_assets.stores.inference_log import WorkerLog, microseconds
 from mlops_assets.tables import EVENT_TIME
 
 OUTCOMES = LoggedTable(
@@ -75,55 +73,18 @@ class Outcome:
             )
 
 
-class OutcomesLog:
-    """The log of one worker.
+class OutcomesLog(WorkerLog[Outcome]):
+    """The outcomes that reached one worker; in another folder than its predictions."""
 
-    Args:
-        folder: where all workers of a machine write; not the one of the inference log.
-        worker: name of this one.
-        mask: what is personal; the same as of the inference log, or entities do not meet.
-        most_bytes: as in `AppendLog`.
-        clock: as in `AppendLog`.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        worker: str,
-        *,
-        mask: Mask = NO_MASK,
-        most_bytes: int = MOST_BYTES,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._mask = mask
-        self._log = AppendLog(folder, worker, most_bytes=most_bytes, clock=clock)
-        self.close_if_due = self._log.close_if_due
-        self.close = self._log.close
-
-    def append(self, outcome: Outcome) -> None:
-        """Append an outcome; when this returns, it may be acknowledged.
-
-        Raises:
-            DataError: when it cannot be written, or has a time without a zone.
-        """
-        self.append_all((outcome,))
-
-    def append_all(self, outcomes: Sequence[Outcome]) -> int:
-        """Append the outcomes of one request with one write; see `append`.
-
-        Returns:
-            The bytes that were written.
-        """
-        return self._log.append_all([line_of(self._record(one)) for one in outcomes])
-
-    def _record(self, outcome: Outcome) -> dict[str, Any]:
-        number, label_text = number_and_text(outcome.label)
+    def record(self, one: Outcome) -> Mapping[str, Any]:
+        """The record of an outcome."""
+        number, label_text = number_and_text(one.label)
         return {
-            "id": outcome.prediction_id,
-            "known_at": microseconds(outcome.known_at),
-            "model": outcome.model,
-            "entity": self._mask.texts(outcome.entity or {}),
-            "time": microseconds(outcome.time),
+            "id": one.prediction_id,
+            "known_at": microseconds(one.known_at),
+            "model": one.model,
+            "entity": self._mask.texts(one.entity or {}),
+            "time": microseconds(one.time),
             "number": number,
             "text": label_text,
         }

@@ -5,7 +5,7 @@ The frame that all verbs of `releases` share; the steps of a move are in `releas
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,11 +75,7 @@ class Turns:
             self.settle(model, record.actor)
             turn = Turn(self._work.ledger.state(model), self.found(model))
             if turn.drift and not strayed:
-                raise ReleaseConflictError(
-                    f"aliases of {model!r} were moved by hand: {'; '.join(map(str, turn.drift))}",
-                    expected="aliases that are where the ledger has them",
-                    do="`revert` puts them back, `adopt` lets the ledger take them over",
-                )
+                raise moved_by_hand(model, turn.drift)
             yield turn
             self._observer("unlock")
 
@@ -123,4 +119,13 @@ def no_version(model: str, version: str | None) -> RegistryError:
         f"the registry has no version {version} of {model!r}",
         expected="a registered version",
         do="choose a version that is there; `adopt` lets the ledger forget one that is gone",
+    )
+
+
+def moved_by_hand(model: str, drift: Sequence[Drift]) -> ReleaseConflictError:
+    """The error of aliases that are not where the ledger has them."""
+    return ReleaseConflictError(
+        f"aliases of {model!r} were moved by hand: {'; '.join(map(str, drift))}",
+        expected="aliases that are where the ledger has them",
+        do="`revert` puts them back, `adopt` lets the ledger take them over",
     )

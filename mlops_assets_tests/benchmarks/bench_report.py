@@ -25,7 +25,7 @@ from unittest import mock
 
 import dagster as dg
 
-from mlops_assets.core import card_plots, plots, tasks
+from mlops_assets.core import card_plots, evidence, plots, tasks
 from mlops_assets.core.evidence import Evidence
 from mlops_assets.definitions import SPECS
 from mlops_assets.defs import keys
@@ -59,7 +59,7 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "evidence, read back": ((Scores, "read"),),
     "bins": ((Evidence, "bins"),),
     "coverage": ((Evidence, "coverage"),),
-    "slices": ((report, "slices_of"), (Evidence, "slice_report")),
+    "slices": ((report, "slices_of"), (evidence, "classification_slices")),
     "differences": ((Evidence, "differences"),),
     "metrics": ((Evidence, "metrics"),),
     "importance": ((report, "importance_of"),),

@@ -82,7 +82,7 @@ def test_a_slice_that_is_off_fails_the_gate_of_slices_alone() -> None:
 
 
 def test_without_slices_there_is_no_report_on_them() -> None:
-    assert evidence().slice_report() is None
+    assert evidence().slice_report is None
     assert GATES["slices_hold"](evidence(), POLICY).reason == "no slices are declared"
 
 

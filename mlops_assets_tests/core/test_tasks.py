@@ -73,7 +73,7 @@ def test_a_model_is_restored_from_its_estimator_and_its_record(task: tasks.Task)
     before, after = tasks.predictions(model, inputs), tasks.predictions(again, inputs)
     for name, column in before.items():
         np.testing.assert_array_equal(after[name], column)
-    assert tasks.selection_behind(again) == tasks.selection_behind(model)
+    assert again.selection == model.selection
 
 
 @pytest.mark.parametrize("task", TASKS)

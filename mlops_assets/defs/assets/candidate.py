@@ -92,7 +92,7 @@ def _log_training(
         profile = None
 
     windows = dict(Windows.model_validate(data.manifest["windows"]).items())
-    winner = tasks.selection_behind(fitted).winner
+    winner = fitted.selection.winner
     estimator = spec.competitors[winner](spec.seed).get_params(deep=True)
     plain = {
         name: value
@@ -129,7 +129,7 @@ def _competition(fitted: tasks.Fitted) -> dict[str, float]:
     found = {}
     if isinstance(fitted, FittedModel):
         found = {f"calibration_loss_{name}": loss for name, loss in fitted.choice.losses.items()}
-    selection = tasks.selection_behind(fitted)
+    selection = fitted.selection
     for fold in selection.folds:
         # MLflow takes no other punctuation in the name of a metric.
         name = re.sub(r"[^\w\-. :/]", "_", fold.estimator)

@@ -28,7 +28,7 @@ def champion_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                 platform,
                 spec,
                 actor=platform.settings.who,
-                reason=f"every gate passed in run {context.run.run_id}",
+                reason=f"the gates let it through in run {context.run.run_id}",
             )
         except (ReleaseRefusedError, ReleaseConflictError) as refused:
             # A refusal is an answer: trying again would not change it.
