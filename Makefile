@@ -23,8 +23,8 @@ help: ## list the commands
 run: .venv/installed ## install and run the main job: from raw data to a gated champion
 	$(BIN)/mlops-assets run
 
-test: .venv/installed-test ## install with the test extra and run all tests
-	$(BIN)/python -m pytest
+test: .venv/installed-test ## install with the test extra and run all tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/installed-test ## lint, types and import rules
 	$(BIN)/ruff check .

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from mlops_assets.commands import releases
-from mlops_assets.errors import DeclarationError, MlopsAssetsError, UnknownNameError
+from mlops_assets.commands import alerts, drill, experiments, releases, rollouts, sql
+from mlops_assets.commands import replay as replays
+from mlops_assets.commands import traffic as replaying
+from mlops_assets.errors import DataError, DeclarationError, UnknownNameError
 from mlops_assets.serving import command as serving
 
 if TYPE_CHECKING:
@@ -47,10 +49,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 def main() -> NoReturn:
     """Entry point: errors that we raise on purpose are told in words, without a trace."""
+    from mlops_assets.commands.failure import in_words
+
     try:
         app()
-    except MlopsAssetsError as error:
-        typer.echo(f"error: {error}", err=True)
+    except Exception as error:
+        told = in_words(error)
+        if told is None:
+            raise
+        typer.echo(f"error: {told}", err=True)
         sys.exit(1)
     sys.exit(0)
 
@@ -207,16 +214,24 @@ def get(
     """Get the features of one key: the online values, or those known at a time."""
     from mlops_assets import console as show
     from mlops_assets.definitions import SPECS
+    from mlops_assets.engines import duckdb as engine
     from mlops_assets.platform import Platform
     from mlops_assets.settings import Settings
     from mlops_assets.stores.feature_store import references
 
     found = _view(view, SPECS)
-    row = _key(found, key)
-    store = Platform(Settings()).features
+    row, moment = _key(found, key), _time(at) if at else None
+    platform = Platform(Settings())
+    store = platform.features
+    if not platform.lake.folder(engine.features(found)).exists():
+        raise DataError(
+            f"the features of {found.name} were never computed in {platform.settings.root}",
+            expected="a home with features",
+            do="compute them: mlops-assets run",
+        )
     rows: list[tuple[str, Any, str, dt.datetime | None]]
-    if at:
-        rows = [(name, value, "", None) for name, value in store.at(found, row, _time(at)).items()]
+    if moment:
+        rows = [(name, value, "", None) for name, value in store.at(found, row, moment).items()]
     else:
         answer = store.reader(references(found)).read([row])
         statuses = [status.name.lower().replace("_", " ") for status in answer.statuses[0]]
@@ -362,7 +377,14 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(releases.ledger, name="ledger")
+app.add_typer(rollouts.rollout, name="rollout")
+app.add_typer(experiments.experiment, name="experiment")
+app.command()(sql.sql)
+app.add_typer(alerts.alerts, name="alerts")
 app.command()(serving.serve)
+app.command()(replaying.traffic)
+app.command()(replays.replay)
+app.command()(drill.drill)
 app.add_typer(serving.token, name="token")
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Assembly only: which store lies where. Assets, commands and servers get one of t
 build a store of their own.
 """
 
+import datetime as dt
 import platform as machine
 import subprocess
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ from mlops_assets.stores.scores import Scores
 from mlops_assets.stores.training_sets import TrainingSets
 
 if TYPE_CHECKING:
+    from mlops_assets.stores.alerts import Alerts
+    from mlops_assets.stores.incidents import Incidents
     from mlops_assets.stores.ledger import Ledger
     from mlops_assets.stores.releases import Releases
+    from mlops_assets.stores.rollouts import Rollouts
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class Platform:
     """The stores below one home folder."""
 
     settings: Settings
+
+    @property
+    def now(self) -> dt.datetime:
+        """The present: the clock's, or that of the data where the settings name one."""
+        return self.settings.now or dt.datetime.now(dt.UTC)
 
     @cached_property
     def lake(self) -> Lake:
@@ -60,6 +69,40 @@ class Platform:
         from mlops_assets.stores.ledger import Ledger
 
         return Ledger(self.settings.ledger)
+
+    @cached_property
+    def rollouts(self) -> "Rollouts":
+        """The rollouts and experiments."""
+        from mlops_assets.stores.rollouts import Rollouts
+
+        return Rollouts(self.ledger)
+
+    @cached_property
+    def alerts(self) -> "Alerts":
+        """The alerts on their way, and the channels that they go to."""
+        from mlops_assets.stores.alert_channels import Channel, QuietHours
+        from mlops_assets.stores.alert_outbox import AlertOutbox
+        from mlops_assets.stores.alerts import Alerts
+
+        channels = [
+            Channel(
+                name=one.name,
+                url=one.url.get_secret_value(),
+                severities=frozenset(one.severities),
+                quiet=QuietHours(one.quiet.start, one.quiet.end, one.quiet.zone)
+                if one.quiet
+                else None,
+            )
+            for one in self.settings.alert_channels
+        ]
+        return Alerts(AlertOutbox(self.settings.outbox), channels)
+
+    @cached_property
+    def incidents(self) -> "Incidents":
+        """What is known of the watched subjects of the models."""
+        from mlops_assets.stores.incidents import Incidents
+
+        return Incidents(self.settings.root / "alerts" / "incidents")
 
     def releases(self, spec: ModelSpec) -> "Releases":
         """The releases of a model, by the policy of its spec."""

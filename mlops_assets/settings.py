@@ -10,8 +10,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class QuietHoursSetting(BaseModel):
+    """Hours of the day in which a channel is left alone, but for critical alerts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: dt.time
+    end: dt.time
+    zone: str = "UTC"
+
+
+class ChannelSetting(BaseModel):
+    """Where alerts go: an address as Apprise takes it, and what it takes when."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    url: SecretStr
+    severities: tuple[Literal["warning", "critical"], ...] = ("warning", "critical")
+    quiet: QuietHoursSetting | None = None
 
 
 class Settings(BaseSettings):
@@ -27,6 +48,10 @@ class Settings(BaseSettings):
         actor: who works here, for the ledger; empty means the user of the operating system.
         tracking_username: user of MLflow's basic authentication, where it is on.
         tracking_password: its password.
+        mask_key: secret of the hashes that stand for personal data in the logs, 16 to 64 bytes.
+        alert_channels: where alerts go, as JSON, such as
+            `[{"name": "duty", "url": "slack://...", "severities": ["critical"]}]`.
+        ui_url: address of Dagster's pages, for links in alerts.
         now: the present, for data of the past: online features are answered as of this time.
             Empty means the clock.
     """
@@ -42,6 +67,9 @@ class Settings(BaseSettings):
     actor: str = ""
     tracking_username: str = ""
     tracking_password: SecretStr = SecretStr("")
+    mask_key: SecretStr = SecretStr("")
+    alert_channels: tuple[ChannelSetting, ...] = ()
+    ui_url: str = "http://127.0.0.1:3000"
     now: dt.datetime | None = None
 
     @cached_property
@@ -78,6 +106,12 @@ class Settings(BaseSettings):
     def ledger(self) -> str:
         """Address of the release ledger."""
         return self.ledger_url or f"sqlite:///{self.root / 'ledger' / 'ledger.db'}"
+
+    @property
+    def outbox(self) -> str:
+        """Address of the alerts that are on their way: beside the ledger where that is a server."""
+        shared = self.ledger_url if self.ledger_url.startswith("postgresql") else ""
+        return shared or f"sqlite:///{self.root / 'alerts' / 'outbox.db'}"
 
     @property
     def who(self) -> str:

@@ -14,6 +14,9 @@ from pydantic import Field, field_validator, model_validator
 
 from mlops_assets.core.calibrators import METHODS, Calibration
 from mlops_assets.errors import DeclarationError, UnknownNameError
+from mlops_assets.monitoring_policy import MonitoringPolicy
+from mlops_assets.retraining_policy import RetrainingPolicy
+from mlops_assets.serving_policy import RolloutPolicy, ServingPolicy
 from mlops_assets.tables import (
     Declaration,
     EntityRows,
@@ -133,6 +136,35 @@ class Slice(Declaration):
         return self.column or self.name
 
 
+class Metric(Declaration):
+    """A value of outcomes that the business counts, by which experiments are judged.
+
+    Args:
+        name: name of the value in outcomes.
+        better: which direction is good.
+        unit: its unit, for reports.
+        per_entity: what an entity brings: the total of its values so far, or their mean.
+        least: smallest difference per entity that matters, in the unit; None when each does.
+    """
+
+    name: str
+    better: Literal["higher", "lower"]
+    unit: str = ""
+    per_entity: Literal["total", "mean"] = "total"
+    least: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one_of_a_value(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+            raise DeclarationError(
+                f"the metric {name!r}",
+                expected="lower-case letters, digits and underscores, beginning with a letter",
+                do="rename the metric: outcomes carry its values under this name",
+            )
+        return name
+
+
 class ReleasePolicy(Declaration):
     """How a version that passed its gates becomes champion.
 
@@ -173,6 +205,8 @@ class ModelSpec(Declaration):
         confidence: stated coverage of the conformal sets or intervals.
         threshold: probability from which on the positive class is decided. Binary only.
         slices: columns whose levels are judged apart.
+        metrics: values of outcomes that experiments are judged by.
+        monitoring: when the model in production is said to drift.
     """
 
     name: str
@@ -191,9 +225,14 @@ class ModelSpec(Declaration):
     confidence: float = Field(default=0.9, gt=0.5, lt=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     slices: tuple[Slice, ...] = ()
+    metrics: tuple[Metric, ...] = ()
     windows: Windows
     gates: GatePolicy = GatePolicy()
     release: ReleasePolicy = ReleasePolicy()
+    monitoring: MonitoringPolicy = MonitoringPolicy()
+    serving: ServingPolicy = ServingPolicy()
+    rollout: RolloutPolicy = RolloutPolicy()
+    retraining: RetrainingPolicy = RetrainingPolicy()
     seed: int = 0
     owners: tuple[str, ...] = ()
     tags: Mapping[str, str] = {}
@@ -230,6 +269,30 @@ class ModelSpec(Declaration):
             if one.of not in known:
                 raise UnknownNameError.of("column to slice by", one.of, known)
         refuse_duplicates("slice", f"the model {self.name!r}", self.slices)
+        refuse_duplicates("metric", f"the model {self.name!r}", self.metrics)
+        return self
+
+    @model_validator(mode="after")
+    def _serving_fits(self) -> "ModelSpec":
+        serving, features = self.serving, {f.name for f in self.features.features}
+        for name in (*serving.overrides, *serving.needed, *serving.defaults):
+            if name not in features:
+                raise UnknownNameError.of("feature", name, features)
+        types = {f.name: f.type for f in self.features.features}
+        for name, value in serving.defaults.items():
+            if isinstance(value, str) is not (types[name] == "string"):
+                raise DeclarationError(
+                    f"the default {value!r} of the feature {name!r}, which is a {types[name]}",
+                    expected="a default of the feature's own type",
+                    do="correct the default in the serving policy",
+                )
+        for name in self.rollout.metrics:
+            if name not in {metric.name for metric in self.metrics}:
+                raise UnknownNameError.of("metric", name, (one.name for one in self.metrics))
+        known = {c.name for c in self.rows.columns} | features
+        for name in (*serving.hashed, *serving.dropped):
+            if name not in known:
+                raise UnknownNameError.of("key or feature", name, known)
         return self
 
     @model_validator(mode="after")

@@ -104,6 +104,40 @@ class Windows(Declaration):
             predict=Window(start=after, end=_month_after(start, 2)),
         )
 
+    def until(self, end: dt.date, *, train_days: int | None = None) -> "Windows":
+        """The same recipe with another end of holdout; all windows keep their lengths but train.
+
+        Args:
+            end: the day after the last of holdout.
+            train_days: days to learn from; None for all since train begins.
+
+        Raises:
+            DeclarationError: when no day is left to learn from.
+        """
+        moved = end - self.holdout.end
+        start = self.train.start
+        if train_days is not None:
+            start = max(start, self.train.end + moved - dt.timedelta(days=train_days))
+        if start >= self.train.end + moved:
+            raise DeclarationError(
+                f"with a holdout that ends before {end} no day is left to learn from",
+                expected=f"days from {start} on, before calibrate begins",
+                do="wait until there are more days, or shorten the windows of the spec",
+            )
+
+        def shifted(window: Window) -> Window:
+            return window.model_copy(
+                update={"start": window.start + moved, "end": window.end + moved}
+            )
+
+        return Windows(
+            train=Window(start=start, end=self.train.end + moved),
+            calibrate=shifted(self.calibrate),
+            conformalize=shifted(self.conformalize),
+            holdout=shifted(self.holdout),
+            predict=self.predict and shifted(self.predict),
+        )
+
     def for_holdout(self, month: str) -> "Windows":
         """The same recipe with another holdout month (YYYY-MM)."""
         return self.monthly(self.train.start, month)

@@ -40,6 +40,19 @@ def test_an_error_is_told_in_words_without_a_trace(own_home: Path) -> None:
     assert "Traceback" not in said.stderr
 
 
+def test_a_setting_that_does_not_fit_is_told_without_its_value(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_ALERT_CHANNELS", '[{"name": "duty", "uri": "json://secret/"}]')
+    said = command(own_home, "status")
+    assert said.returncode == 1
+    assert said.stderr.startswith(
+        "error: settings or options that do not fit: alert_channels.0.url"
+    )
+    assert "Traceback" not in said.stderr
+    assert "secret" not in said.stderr
+
+
 def test_the_code_location_of_workspace_yaml_is_valid(own_home: Path) -> None:
     done = subprocess.run(
         [sys.executable, *["-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"]],

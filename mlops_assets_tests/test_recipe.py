@@ -59,7 +59,7 @@ def test_the_recipe_of_the_same_declaration_is_the_same(spec: ModelSpec, tmp_pat
         {"marks": {**MARKS, "sales": "2"}},
         {"digest": "e"},
     ],
-    ids=str,
+    ids=lambda change: next(iter(change)),
 )
 def test_the_recipe_changes_with_all_that_decides_the_result(change: Any, spec: ModelSpec) -> None:
     assert of(spec, **change) != of(spec)

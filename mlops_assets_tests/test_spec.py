@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_assets.errors import DeclarationError, UnknownNameError
+from mlops_assets.serving_policy import RolloutPolicy, ServingPolicy
 from mlops_assets.spec import (
     FoldPolicy,
     GatePolicy,
@@ -179,3 +180,24 @@ def test_a_search_keeps_to_its_budget_and_draws_the_same_every_time(tmp_path: Pa
     found = searching(tmp_path, budget=3).competitors
     assert len(found) == 1 + 3
     assert list(found) == list(searching(tmp_path, budget=3).competitors)
+
+
+@pytest.mark.parametrize(
+    ("policy", "found"),
+    [
+        ({"overrides": ("amount",)}, "unknown feature 'amount'"),
+        ({"needed": ("nothing",)}, "unknown feature 'nothing'"),
+        ({"hashed": ("nobody",)}, "unknown key or feature 'nobody'"),
+        ({"defaults": {"amount_2d": "much"}}, "the default 'much'"),
+    ],
+)
+def test_a_serving_policy_names_what_there_is(
+    policy: dict[str, Any], found: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DeclarationError, match=found):
+        returns(tmp_path, serving=ServingPolicy(**policy))
+
+
+def test_a_rollout_ends_with_all_of_the_traffic() -> None:
+    with pytest.raises(DeclarationError, match="ends at 50%"):
+        RolloutPolicy(steps=(5, 50))

@@ -148,3 +148,22 @@ def test_a_holdout_that_is_no_month_is_refused(text: str) -> None:
 def test_a_holdout_that_leaves_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(DeclarationError, match="a window runs from 2013-01-01 to 2013-01-01"):
         Windows.monthly(dt.date(2013, 1, 1), "2013-02")
+
+
+@given(days=st.integers(-50, 400), train_days=st.none() | st.integers(1, 100))
+def test_windows_that_are_moved_keep_their_lengths(days: int, train_days: int | None) -> None:
+    windows, moved = Windows(**GOOD), dt.timedelta(days=days)
+    found = windows.until(windows.holdout.end + moved, train_days=train_days)
+    for name in ("calibrate", "conformalize", "holdout", "predict"):
+        one, other = getattr(windows, name), getattr(found, name)
+        assert (other.start - one.start, other.end - one.end) == (moved, moved)
+    assert found.train.end == found.calibrate.start
+    assert found.train.start >= windows.train.start
+    if train_days is not None:
+        assert (found.train.end - found.train.start).days <= train_days
+
+
+def test_windows_cannot_be_moved_before_the_first_day() -> None:
+    windows = Windows(**GOOD)
+    with pytest.raises(DeclarationError, match="no day is left to learn from"):
+        windows.until(windows.holdout.end - dt.timedelta(days=91))

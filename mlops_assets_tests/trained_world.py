@@ -15,7 +15,7 @@ from mlops_assets.reproduce import features_now, recipe_now
 from mlops_assets.settings import Settings
 from mlops_assets.spec import GatePolicy, ModelSpec
 from mlops_assets.stores.registry import ModelVersion
-from mlops_assets.stores.training_sets import SPLIT, TrainingSet
+from mlops_assets.stores.training_sets import SPLIT, TrainingSet, declared
 from mlops_assets.tables import EVENT_TIME
 from mlops_assets.windows import SPLITS
 from mlops_assets_tests.defs.release_shop import filled, trainable
@@ -88,11 +88,7 @@ def _training_set(platform: Platform, spec: ModelSpec) -> TrainingSet:
     rows[SPLIT] = splits.assign(times, known, days.items(), rows[spec.label.column].notna())
     rows = rows[rows[SPLIT].isin(SPLITS)].reset_index(drop=True)
     manifest = {
-        "model": spec.name,
-        "task": spec.task,
-        "inputs": list(spec.inputs),
-        "label": spec.label.column,
-        "known_at": spec.label.known_at,
+        **declared(spec),
         "windows": json.loads(days.model_dump_json()),
         "rows": rows[SPLIT].value_counts().to_dict(),
         "feature_service": spec.features.name,

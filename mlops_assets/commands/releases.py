@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops_assets.errors import LedgerError, UnknownNameError
+from mlops_assets.errors import DataError, LedgerError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,13 +33,12 @@ ledger = typer.Typer(no_args_is_help=True, help="Read the release ledger: who, w
 
 def approve(model: Model, version: Version, reason: Reason) -> None:
     """Approve a version that is held, and release it."""
-    from mlops_assets.defs import releasing
-    from mlops_assets.defs.instance import opened
+    from mlops_assets.defs import instance, releasing
 
-    platform, spec = _opened(model)
-    with opened(platform.settings) as instance:
+    platform, spec = opened(model)
+    with instance.opened(platform.settings) as graph:
         released = releasing.approve(
-            instance, platform, spec, version, actor=platform.settings.who, reason=reason
+            graph, platform, spec, version, actor=platform.settings.who, reason=reason
         )
     typer.echo(f"version {version} of {model} is {released.stage}, approved by "
                f"{platform.settings.who}")  # fmt: skip
@@ -49,7 +48,7 @@ def reject(model: Model, version: Version, reason: Reason) -> None:
     """Reject a version: it is not released unless its gates are evaluated again."""
     from mlops_assets import judgement
 
-    platform, spec = _opened(model)
+    platform, spec = opened(model)
     found = platform.registry.version(model, version)
     who = platform.settings.who
     cause = judgement.cause(platform.registry, spec, found, actor=who, reason=reason)
@@ -62,27 +61,27 @@ def rollback(
     to: Annotated[str, typer.Option(help="Version to go back to; else the archived one.")] = "",
 ) -> None:
     """Go back to the champion before, in one step."""
-    platform, spec = _opened(model)
+    platform, spec = opened(model)
     who = platform.settings.who
     _say(platform.releases(spec).rollback(model, to=to or None, actor=who, reason=reason))
 
 
 def retire(model: Model, version: Version, reason: Reason) -> None:
     """Never use a version again."""
-    platform, spec = _opened(model)
+    platform, spec = opened(model)
     who = platform.settings.who
     _say(platform.releases(spec).retire(model, version, actor=who, reason=reason))
 
 
 def adopt(model: Model, reason: Reason) -> None:
     """Let the ledger take over aliases that were moved by hand."""
-    platform, spec = _opened(model)
+    platform, spec = opened(model)
     _say(platform.releases(spec).adopt(model, actor=platform.settings.who, reason=reason))
 
 
 def revert(model: Model, reason: Reason) -> None:
     """Put aliases that were moved by hand back to where the ledger has them."""
-    platform, spec = _opened(model)
+    platform, spec = opened(model)
     _say(platform.releases(spec).revert(model, actor=platform.settings.who, reason=reason))
 
 
@@ -90,7 +89,7 @@ def reproduce(model: Model, version: Version, as_json: Json = False) -> None:
     """Train a version again from its snapshot, and compare; exit code 3 when it differs."""
     from mlops_assets.reproduce import reproduce as again
 
-    platform, spec = _opened(model)
+    platform, spec = opened(model)
     found = platform.registry.version(model, version)
     outcome = again(platform, platform.ledger, spec, found, actor=platform.settings.who)
     if as_json:
@@ -112,7 +111,7 @@ def lineage(
     from mlops_assets.lineage import lineage as walk
     from mlops_assets.lineage_tree import tree
 
-    platform, spec = _opened(re.split("[@:]", name)[0])
+    platform, spec = opened(re.split("[@:]", name)[0])
     found = walk(platform, platform.ledger, spec, name)
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=1))
@@ -158,8 +157,15 @@ def export(file: Annotated[Path, typer.Argument(help="A new file, one JSON line 
     """Write all entries to a file, with their hashes."""
     entries = _platform().ledger.entries()
     # A file that is there may be the only copy of something: it is not replaced.
-    with file.open("x") as opened:
-        opened.writelines(json.dumps(_plain(entry)) + "\n" for entry in entries)
+    try:
+        with file.open("x") as stream:
+            stream.writelines(json.dumps(_plain(entry)) + "\n" for entry in entries)
+    except OSError as refused:
+        raise DataError(
+            f"{file} cannot be written: {refused.strerror}",
+            expected="a new file in a folder that there is",
+            do="name another file; one that is there is never replaced",
+        ) from refused
     typer.echo(f"{len(entries)} entries in {file}")
 
 
@@ -180,7 +186,7 @@ def _platform() -> "Platform":
     return Platform(Settings())
 
 
-def _opened(model: str) -> "tuple[Platform, ModelSpec]":
+def opened(model: str) -> "tuple[Platform, ModelSpec]":
     """The platform and the spec of a model, whose unfinished moves are finished first."""
     # Not from `definitions`, which would bring Dagster along: a rollback is quick.
     from mlops_assets.showcase.default import SPECS

@@ -10,6 +10,7 @@ from math import isfinite
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlops_assets.core import templates
 from mlops_assets.core.estimate import Estimate
 from mlops_assets.core.model_card import Coverage, Data, Gates, Lineage, ModelCard, Number
 from mlops_assets.core.mondrian import GroupCoverage
@@ -199,17 +200,9 @@ def _reach(estimates: Sequence[Estimate], mark: float) -> tuple[float, float]:
 @cache
 def _template() -> "jinja2.Template":
     """The template, which is a file of this package."""
-    import jinja2
-
     from mlops_assets.core import card_plots
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mlops_assets.core", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment()
     environment.filters |= {
         "number": number, "signed": _signed, "plain": _plain, "percent": _percent, "short": _short,
     }  # fmt: skip

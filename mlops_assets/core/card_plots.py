@@ -68,8 +68,8 @@ def reliability(
     deviation, low, high = (bins.column(c) for c in ("deviation", "low", "high"))
     broken = np.abs(deviation) > limit
     worst = deviation[np.argmax(np.abs(deviation))]
-    with _style():
-        figure = _figure(5.6 if counts else 4.6)
+    with style():
+        figure = new_figure(5.6 if counts else 4.6)
         top, *rest = figure.subplots(
             1 + bool(counts), sharex=True, squeeze=False, height_ratios=(4, 1)[: 1 + bool(counts)]
         )[:, 0]
@@ -81,7 +81,7 @@ def reliability(
         if counts:
             _histogram(rest[0], counts)
         figure.axes[-1].set_xlabel("predicted probability")
-        return _inline(
+        return inline(
             figure,
             name,
             "Reliability diagram",
@@ -93,14 +93,14 @@ def reliability(
 
 def roc(points: Sequence[Point], *, at: Point | None = None, name: str = "roc") -> str:
     """True against false positive rate; `at` is the point of the decision threshold."""
-    with _style():
-        figure = _figure(4.6)
+    with style():
+        figure = new_figure(4.6)
         axis = figure.subplots()
         axis.plot([0, 1], [0, 1], color=MUTED, lw=1, dashes=(4, 3), label="chance")
         _curve(axis, points, at)
         axis.set(xlabel="false positive rate", ylabel="true positive rate")
         axis.legend(loc="lower right")
-        return _inline(
+        return inline(
             figure, name, "ROC curve", _told("True against false positive rate", points, at)
         )
 
@@ -113,8 +113,8 @@ def precision_recall(
     name: str = "precision-recall",
 ) -> str:
     """Precision against recall; a model that knows nothing has the base rate as precision."""
-    with _style():
-        figure = _figure(4.6)
+    with style():
+        figure = new_figure(4.6)
         axis = figure.subplots()
         if base_rate is not None and np.isfinite(base_rate):
             axis.axhline(base_rate, color=MUTED, lw=1, dashes=(4, 3),
@@ -122,7 +122,7 @@ def precision_recall(
         _curve(axis, points, at)
         axis.set(xlabel="recall", ylabel="precision")
         axis.legend(loc="upper right")
-        return _inline(
+        return inline(
             figure, name, "Precision and recall", _told("Precision against recall", points, at)
         )
 
@@ -133,8 +133,8 @@ def quantiles(calibration: QuantileCalibration, *, limit: float, name: str = "qu
     deviation, low, high = (calibration.column(c) for c in ("deviation", "low", "high"))
     broken = np.abs(deviation) > limit
     worst = int(np.argmax(np.abs(deviation)))
-    with _style():
-        figure = _figure(5.8)
+    with style():
+        figure = new_figure(5.8)
         top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 2))
         _diagonal(top, limit)
         errors = deviation - low, high - deviation
@@ -146,7 +146,7 @@ def quantiles(calibration: QuantileCalibration, *, limit: float, name: str = "qu
         _whiskers(bottom, level, deviation, errors, broken)
         bottom.set(xlabel="level of the quantile", ylabel="deviation")
         top.legend(loc="upper left")
-        return _inline(
+        return inline(
             figure,
             name,
             "Calibration of the quantiles",
@@ -172,8 +172,8 @@ def pit_histogram(counts: Sequence[int], *, n_calibrate: int | None, name: str =
     n, share = sum(counts), 1 / len(counts)
     variance = share * (1 - share) * (1 / max(n, 1) + (1 / n_calibrate if n_calibrate else 0))
     reach = float(-ndtri(0.025 * share) * len(counts) * variance**0.5)
-    with _style():
-        figure = _figure(3.4)
+    with style():
+        figure = new_figure(3.4)
         axis = figure.subplots()
         axis.axhspan(1 - reach, 1 + reach, color=MUTED, alpha=0.15, lw=0, label="chance")
         axis.axhline(1, color=MUTED, lw=1)
@@ -181,7 +181,7 @@ def pit_histogram(counts: Sequence[int], *, n_calibrate: int | None, name: str =
         axis.set(xlabel="probability integral transform", ylim=(0, max(1.4, density.max() * 1.15)))
         axis.legend(loc="upper right")
         outside = int((np.abs(density - 1) > reach).sum())
-        return _inline(
+        return inline(
             figure,
             name,
             "PIT histogram",
@@ -243,13 +243,15 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> Floats:
     return np.asarray(each[np.unique(wanted)])
 
 
-def _style() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
+    """The style of all pictures of a page, for as long as they are drawn."""
     import matplotlib
 
     return matplotlib.rc_context(_STYLE)
 
 
-def _figure(height: float) -> "Figure":
+def new_figure(height: float) -> "Figure":
+    """A figure as wide as a column of a page, and so many inches high."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(5, height), layout="constrained")
@@ -303,7 +305,7 @@ def _told(what: str, points: Sequence[Point], at: Point | None) -> str:
     return f"{found}; {at[1]:.3f} at {at[0]:.3f} by the threshold."
 
 
-def _inline(figure: "Figure", name: str, title: str, alt: str) -> str:
+def inline(figure: "Figure", name: str, title: str, alt: str) -> str:
     """The figure as an element of a page: no prolog, no address, no colour, font or id of its own.
 
     Args:

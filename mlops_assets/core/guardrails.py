@@ -89,7 +89,10 @@ class Guardrail:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one guardrail showed: canary minus control, with bounds that hold at all times."""
+    """What one guardrail showed: canary minus control, with bounds that hold at all times.
+
+    `alone` is one that is measured at the truth, and has no control.
+    """
 
     guardrail: str
     finding: Finding
@@ -99,10 +102,18 @@ class Reading:
     margin: float
     canary: Sums
     control: Sums
+    alone: bool = False
 
     @property
     def reason(self) -> str:
         """The reading in words."""
+        if not self.canary.n and not self.control.n:
+            return f"{self.guardrail}: no data yet, margin {self.margin:g}: {self.finding}"
+        if self.alone:
+            return (
+                f"{self.guardrail}: canary {self.difference:.4g} (n = {self.canary.n:,}), surely "
+                f"{self.low:.4g} to {self.high:.4g}, margin {self.margin:g}: {self.finding}"
+            )
         return (
             f"{self.guardrail}: canary {self.canary.mean:.4g} (n = {self.canary.n:,}), "
             f"control {self.control.mean:.4g} (n = {self.control.n:,}); difference "

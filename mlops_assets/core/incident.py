@@ -83,6 +83,10 @@ class Reading:
     estimate: Estimate | None = None
 
 
+TIMES = ("since", "opened", "last")
+"""Fields of an incident that are times."""
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """Something that is wrong.
@@ -91,6 +95,7 @@ class Incident:
         key: unique among all incidents, and the same when a window is read again.
         subject: what is wrong.
         since: start of its first bad window.
+        opened: when it was told of. Nobody could have acted on it before.
         severity: of its worst window.
         last: start of the last window that was not fine.
         worst: the reading of its worst window, the latest of those.
@@ -99,6 +104,7 @@ class Incident:
     key: str
     subject: Subject
     since: datetime
+    opened: datetime
     severity: Severity
     last: datetime
     worst: Reading
@@ -130,9 +136,14 @@ class Watch:
     told: int = 0
 
     def observe(
-        self, reading: Reading, policy: IncidentPolicy
+        self, reading: Reading, policy: IncidentPolicy, now: datetime | None = None
     ) -> tuple["Watch", tuple[Message, ...]]:
         """Take in a reading; one of a window that was read before replaces it.
+
+        Args:
+            reading: the reading.
+            policy: when an incident opens and closes.
+            now: the present; the start of the window if it is left out.
 
         Returns:
             The watch as it is now, and what is to be told: at most one message. An incident is told
@@ -162,24 +173,25 @@ class Watch:
         others = (old for old in self.readings if old.window != reading.window)
         readings = tuple(sorted((*others, reading), key=lambda found: found.window))
         bad = open_readings(readings, policy)
-        now = replace(self, readings=readings)
+        after = replace(self, readings=readings)
         before = self.incident
         if not bad:
             ended = (Message("resolved", before, reading),) if before else ()
-            return replace(now, incident=None), ended
+            return replace(after, incident=None), ended
         if before is None:
-            opened = self._incident(bad, f"{self.subject}/{bad[-1].window:%Y%m%dT%H%M}/{self.told}")
+            key = f"{self.subject}/{bad[-1].window:%Y%m%dT%H%M}/{self.told}"
+            opened = self._incident(bad, key, now or reading.window)
             return (
-                replace(now, incident=opened, told=self.told + 1),
+                replace(after, incident=opened, told=self.told + 1),
                 (Message("opened", opened, opened.worst),),
             )
-        current = self._incident(bad, before.key)
+        current = self._incident(bad, before.key, before.opened)
         if before.severity == "critical":
             # Critical was told: a window that is read again as less bad does not untell it.
             current = replace(current, severity="critical")
         worse = current.severity != before.severity
         told = (Message("worsened", current, current.worst),) if worse else ()
-        return replace(now, incident=current), told
+        return replace(after, incident=current), told
 
     @property
     def text(self) -> str:
@@ -198,7 +210,7 @@ class Watch:
             readings = tuple(map(_reading, kept["readings"]))
             subject, found = Subject(**kept["subject"]), kept["incident"]
             if found is not None:
-                times = {name: datetime.fromisoformat(found[name]) for name in ("since", "last")}
+                times = {name: datetime.fromisoformat(found[name]) for name in TIMES}
                 found = Incident(
                     **{**found, **times, "subject": subject, "worst": _reading(found["worst"])}
                 )
@@ -210,12 +222,13 @@ class Watch:
                 do="begin the watch anew from the readings of its windows",
             ) from wrong
 
-    def _incident(self, bad: Sequence[Reading], key: str) -> Incident:
+    def _incident(self, bad: Sequence[Reading], key: str, opened: datetime) -> Incident:
         worst = max(bad, key=lambda found: (_severity(found), found.window))
         return Incident(
             key=key,
             subject=self.subject,
             since=bad[0].window,
+            opened=opened,
             severity="critical" if worst.health == "critical" else "warning",
             last=bad[-1].window,
             worst=worst,

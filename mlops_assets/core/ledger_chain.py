@@ -31,6 +31,15 @@ Action = Literal[
     "reproduce",
     "adopt",
     "revert",
+    "rollout",
+    "advance",
+    "pause",
+    "resume",
+    "abort",
+    "finish",
+    "experiment",
+    "conclude",
+    "retrain",
 ]
 Fault = Literal["missing", "reordered", "unlinked", "changed", "truncated", "forged", "state"]
 

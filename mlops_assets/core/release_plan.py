@@ -102,7 +102,9 @@ def rolled_back(aliases: Aliases, to: str | None = None) -> Aliases:
     target = to or aliases.archived
     if target is None:
         raise ReleaseRefusedError(
-            f"there is nothing further back than the champion, version {aliases.champion}",
+            f"there is nothing further back than the champion, version {aliases.champion}"
+            if aliases.champion
+            else "there is no champion, and nothing to go back to",
             expected="an archived version",
             do="name a version that was champion before; the ledger lists them",
         )

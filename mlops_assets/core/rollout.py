@@ -90,6 +90,16 @@ class Rollout:
         return round(self.steps[self.step] * PERCENT)
 
     @property
+    def versions(self) -> tuple[str, ...]:
+        """The version that is rolled out."""
+        return (self.version,)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still move, and has a say in who gets which version."""
+        return bool(MOVES[self.state])
+
+    @property
     def at_last_step(self) -> bool:
         """Whether no step is left."""
         return self.step == len(self.steps) - 1
@@ -144,6 +154,18 @@ class Rollout:
             )
         return done
 
+    def table(self, champion: str) -> RoutingTable:
+        """Who gets which version now; a closed rollout leaves everybody to the champion.
+
+        Args:
+            champion: the version that serves everybody else.
+        """
+        if not self.is_open:
+            return champion_only(champion, rollout=self.id, salt=self.salt)
+        if self.step is None:
+            return champion_only(champion, rollout=self.id, salt=self.salt, shadow=self.version)
+        return canary_table(self.id, self.salt, self.share, canary=self.version, champion=champion)
+
     def _moved(self, move: Move, state: State, step: int | None) -> "Rollout":
         if move not in self.allowed:
             at = "" if self.step is None else f" at step {self.step + 1} of {len(self.steps)}"
@@ -154,21 +176,3 @@ class Rollout:
                 do="choose one of these" if self.allowed else "begin a new rollout",
             )
         return replace(self, state=state, step=step)
-
-
-def table_of(rollout: Rollout, champion: str) -> RoutingTable:
-    """Who gets which version now; a closed rollout leaves everybody to the champion.
-
-    Args:
-        rollout: the rollout.
-        champion: the version that serves everybody else.
-    """
-    if rollout.state in ("done", "aborted"):
-        return champion_only(champion, rollout=rollout.id, salt=rollout.salt)
-    if rollout.step is None:
-        return champion_only(
-            champion, rollout=rollout.id, salt=rollout.salt, shadow=rollout.version
-        )
-    return canary_table(
-        rollout.id, rollout.salt, rollout.share, canary=rollout.version, champion=champion
-    )

@@ -108,6 +108,15 @@ def route(entity: str, table: RoutingTable) -> Arm:
     return table.rest
 
 
+def compared(table: RoutingTable, arm: str) -> bool:
+    """Whether an arm is one of those that are compared.
+
+    Those who take no part are compared with nobody, unless a canary above half of the traffic has
+    left no control beside it.
+    """
+    return bool(table.routes) and (arm != table.rest.name or len(table.routes) == 1)
+
+
 def champion_only(
     champion: str, *, rollout: str = "", salt: str = "", shadow: str | None = None
 ) -> RoutingTable:

@@ -46,9 +46,9 @@ def release_jobs(specs: Sequence[ModelSpec]) -> list[dg.JobDefinition]:
         config: StatementConfig,
         platform: dg.ResourceParam[Platform],
     ) -> None:
-        spec = _named(config.model, by_name)
+        spec = named(config.model, by_name)
         actor = config.approver or platform.settings.who
-        with _as_failure():
+        with as_failure():
             released = releasing.approve(
                 context.instance, platform, spec, config.version, actor=actor, reason=config.reason
             )
@@ -60,9 +60,9 @@ def release_jobs(specs: Sequence[ModelSpec]) -> list[dg.JobDefinition]:
         config: StatementConfig,
         platform: dg.ResourceParam[Platform],
     ) -> None:
-        spec = _named(config.model, by_name)
+        spec = named(config.model, by_name)
         actor = config.approver or platform.settings.who
-        with _as_failure():
+        with as_failure():
             version = platform.registry.version(spec.name, config.version)
             cause = judgement.cause(
                 platform.registry, spec, version, actor=actor, reason=config.reason
@@ -76,8 +76,8 @@ def release_jobs(specs: Sequence[ModelSpec]) -> list[dg.JobDefinition]:
         config: RollbackConfig,
         platform: dg.ResourceParam[Platform],
     ) -> None:
-        spec = _named(config.model, by_name)
-        with _as_failure():
+        spec = named(config.model, by_name)
+        with as_failure():
             entry = platform.releases(spec).rollback(
                 spec.name,
                 to=config.to or None,
@@ -101,7 +101,8 @@ def release_jobs(specs: Sequence[ModelSpec]) -> list[dg.JobDefinition]:
     return [approve_job, reject_job, rollback_job]
 
 
-def _named(model: str, by_name: Mapping[str, ModelSpec]) -> ModelSpec:
+def named(model: str, by_name: Mapping[str, ModelSpec]) -> ModelSpec:
+    """The model that a form names; a failure in words when there is none."""
     if model not in by_name:
         raise dg.Failure(
             description=str(UnknownNameError.of("model", model, by_name)), allow_retries=False
@@ -120,7 +121,7 @@ def _of(entry: Entry) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _as_failure() -> Iterator[None]:
+def as_failure() -> Iterator[None]:
     """Turn our errors into failures that are told in words and not tried again."""
     try:
         yield

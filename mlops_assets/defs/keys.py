@@ -10,6 +10,8 @@ from mlops_assets.tables import EntityRows, FeatureView, Source
 
 FEATURE_REGISTRY = dg.AssetKey(["features", "registry"])
 ONLINE = dg.AssetKey(["features", "online"])
+INFERENCE_LOG = dg.AssetKey(["logs", "inference_log"])
+OUTCOMES_LOG = dg.AssetKey(["logs", "outcomes_log"])
 
 
 def raw(source: Source) -> dg.AssetKey:
@@ -55,6 +57,11 @@ def champion(spec: ModelSpec) -> dg.AssetKey:
 def predictions(spec: ModelSpec) -> dg.AssetKey:
     """Batch predictions of the champion."""
     return dg.AssetKey([spec.name, "batch_predictions"])
+
+
+def monitor(spec: ModelSpec, kind: str, *, weekly: bool = False) -> dg.AssetKey:
+    """The results of a monitor of a model, by day or by week."""
+    return dg.AssetKey([spec.name, f"{kind}_weekly" if weekly else kind])
 
 
 def model_keys(spec: ModelSpec) -> tuple[dg.AssetKey, ...]:

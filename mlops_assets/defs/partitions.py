@@ -19,6 +19,14 @@ def days(calendar: Calendar) -> dg.DailyPartitionsDefinition:
     )
 
 
+def weeks(start: dt.date) -> dg.WeeklyPartitionsDefinition:
+    """One partition per ISO week, by its Monday, from the week of a day on."""
+    monday = start - dt.timedelta(start.weekday())
+    return dg.WeeklyPartitionsDefinition(
+        start_date=monday.isoformat(), timezone="UTC", day_offset=1
+    )
+
+
 def tags(first: dt.date, last: dt.date) -> dict[str, str]:
     """Tags of a run about the days from first to last, both included."""
     return {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}

@@ -11,10 +11,13 @@ import dagster as dg
 
 from mlops_assets import judgement
 from mlops_assets.core.ledger_chain import Entry
-from mlops_assets.defs import guard, keys
-from mlops_assets.errors import ReleaseConflictError
+from mlops_assets.defs import guard, keys, records
+from mlops_assets.defs.runs import IN_PROGRESS
+from mlops_assets.errors import ReleaseConflictError, RolloutError
 from mlops_assets.lineage import lineage
 from mlops_assets.platform import Platform
+from mlops_assets.rollouts import moves
+from mlops_assets.rollouts.table import line
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.release_turn import moved_by_hand
 
@@ -30,12 +33,14 @@ class Released:
         entry: the last entry in the ledger about the version; None when it was champion already.
         stage: `champion` or `challenger`.
         before: the champion before, None when there was none.
+        rollout: what became of its rollout, in words; empty where none is wanted.
     """
 
     cleared: guard.Clearance
     entry: Entry | None
     stage: str
     before: str | None
+    rollout: str = ""
 
     def metadata(self, platform: Platform, spec: ModelSpec) -> dict[str, Any]:
         """What Dagster shows of it, with the way back to the source rows."""
@@ -50,6 +55,7 @@ class Released:
             "verdicts": self.cleared.verdicts,
             "ledger_entry": self.entry.seq if self.entry else 0,
             "released_by": self.entry.actor if self.entry else NONE,
+            "rollout": self.rollout or NONE,
             "approved_by": (self.entry.approver if self.entry else None) or NONE,
         }
 
@@ -92,9 +98,53 @@ def release(
         )
     entry = releases.challenge(spec.name, cleared.version, **cause)
     if spec.release.mode == "canary" and compared is not None:
-        return Released(cleared, entry, "challenger", now.champion)
+        begun = _begun(platform, spec, cleared.version, actor=actor, reason=reason)
+        return Released(cleared, entry, "challenger", now.champion, begun)
     entry = releases.release(spec.name, cleared.version, expected_champion=compared, **cause)
     return Released(cleared, entry, "champion", now.champion)
+
+
+def _begun(platform: Platform, spec: ModelSpec, version: str, *, actor: str, reason: str) -> str:
+    """Begin to roll out a challenger; beside another rollout it waits for a person."""
+    try:
+        return line(moves.start(platform, spec, version, actor=actor, reason=reason))
+    except RolloutError as waits:
+        return str(waits)
+
+
+def unseen(
+    instance: dg.DagsterInstance, platform: Platform, spec: ModelSpec
+) -> dg.AssetMaterialization | None:
+    """The champion as an event, where Dagster does not know yet that it is one.
+
+    A canary that went all the way and a rollback are no runs. While a run is in progress nothing is
+    said: it may be the one that releases.
+
+    Args:
+        instance: where the champions so far are recorded.
+        platform: the stores.
+        spec: the model.
+    """
+    state = platform.ledger.state(spec.name)
+    champion, newest = state.aliases.champion, records.newest(instance, keys.champion(spec))
+    known = NONE
+    if newest is not None:
+        stage = newest.values.get("stage")
+        known = newest.values.get("version" if stage == "champion" else "version_before", NONE)
+    if champion in (None, known):
+        return None
+    if instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS), limit=1):
+        return None
+    return dg.AssetMaterialization(
+        asset_key=keys.champion(spec),
+        metadata={
+            "version": str(champion),
+            "version_before": known,
+            "stage": "champion",
+            "ledger_entry": state.champion_seq,
+        },
+        tags={"dagster/data_version": f"{spec.name}/{champion}"},
+    )
 
 
 def approve(

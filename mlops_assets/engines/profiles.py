@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,19 +216,27 @@ def _query(
             )
     groups = [f"{sql} AS g{i}" for i, sql in enumerate(by)]
     values = [f"{_value(name, types[name])} AS v{i}" for i, name in enumerate(bins)]
+    # What is compared with every bound has no nulls, which would slow it by half: nulls lie above
+    # all bounds. Taking off zero unpacks what the file holds as a dictionary, once for all bounds.
+    placed = [
+        f"coalesce(v{i}, {_double(math.inf)}) - 0e0 AS p{i}"
+        for i, kind in enumerate(bins.values())
+        if isinstance(kind, NumberBins)
+    ]
     names = [f"g{i}" for i in range(len(by))]
     keys = f"[{', '.join(f'{name}::VARCHAR' for name in names)}]::VARCHAR[]"
-    structs = [_aggregate(f"v{i}", kind) for i, kind in enumerate(bins.values())]
+    structs = [_aggregate(f"v{i}", f"p{i}", kind) for i, kind in enumerate(bins.values())]
     order = ", ".join(names)
     return (
         f"SELECT {', '.join((keys, 'count(*)', *structs))} "
         # Rows are counted even where no column is asked for.
-        f"FROM (SELECT {', '.join(('1', *groups, *values))} FROM ({selection}))"
+        f"FROM (SELECT {', '.join(('*', *placed))} "
+        f"FROM (SELECT {', '.join(('1', *groups, *values))} FROM ({selection})))"
         + (f" GROUP BY {order} ORDER BY {order}" if order else "")
     )
 
 
-def _aggregate(name: str, bins: Bins) -> str:
+def _aggregate(name: str, placed: str, bins: Bins) -> str:
     if isinstance(bins, CategoryBins):
         # A sign before each, as DuckDB counts all others under the empty text.
         known = ", ".join(text(f"={category}") for category in bins.categories)
@@ -236,11 +245,12 @@ def _aggregate(name: str, bins: Bins) -> str:
             f"row(histogram_exact('=' || {name}, [{known}]::VARCHAR[]), count({name}), "
             f"min(DISTINCT {name}, {MOST_NAMES}){new})"
         )
-    bounds = ", ".join(map(_double, (*bins.bounds, math.inf)))
+    # For 20 bins, comparing whole vectors with each bound costs less than DuckDB's `histogram`,
+    # which searches the bin of every value.
+    below = ", ".join(f"count_if({placed} <= {_double(bound)})" for bound in bins.bounds)
     off = f"({name} - {_double(bins.center)})"
     return (
-        f"row(map_values(histogram({name}, [{bounds}])), count({name}), "
-        f"sum({off}), sum({off} * {off}), min({name}), max({name}))"
+        f"row([{below}], count({name}), sum({off}), sum({off} * {off}), min({name}), max({name}))"
     )
 
 
@@ -275,10 +285,10 @@ def _profile(bins: Bins, found: Sequence[Any], rows: int) -> Profile:
         counts = tuple((by_name or {}).get(f"={name}", 0) for name in bins.categories)
         others = values - sum(counts)
         return CategoryProfile(bins, counts, others, tuple(names or ()), rows - values)
-    cells, values, total, squares, least, most = found
+    below, values, total, squares, least, most = found
     return NumberProfile(
         bins,
-        tuple(cells or (0,) * (len(bins.uppers) + 2)),
+        tuple(high - low for low, high in pairwise((0, *(n or 0 for n in below), values))),
         rows - values,
         Fraction(total or 0.0),
         Fraction(squares or 0.0),

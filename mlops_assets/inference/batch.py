@@ -47,8 +47,8 @@ def predict_window(
 ) -> Mapping[str, float]:
     """Score a window with a version and keep the predictions by day in the lake.
 
-    Each row keeps its id, keys and time, what the model says of it (see `core.tasks.predictions`)
-    and the version.
+    Each row keeps its id, keys and time, the inputs that the model got, what it says of the row
+    (see `core.tasks.predictions`) and the version.
 
     Returns:
         `rows`, and means of what was said (see `core.tasks.in_short`).
@@ -70,8 +70,8 @@ def predict_window(
     joined = with_features(platform, spec, rows)
     fitted = platform.registry.load(version)
     found = tasks.predictions(fitted, joined.select(spec.inputs).to_pandas())
-    kept = [spec.rows.row_id, *_keys(spec), EVENT_TIME]
-    frame = joined.select(kept).to_pandas()
+    kept = dict.fromkeys((spec.rows.row_id, *_keys(spec), EVENT_TIME, *spec.inputs))
+    frame = joined.select(list(kept)).to_pandas()
     for name, column in found.items():
         frame[name] = column
     frame["model_version"] = version.version

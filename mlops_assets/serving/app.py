@@ -8,15 +8,19 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from mlops_assets.platform import Platform
-from mlops_assets.serving import invocations, outcomes, predict, v2
+from mlops_assets.serving import experimenting, invocations, operate, outcomes, predict, v2
 from mlops_assets.serving.bodies import refused
 from mlops_assets.serving.limits import Guard
 from mlops_assets.serving.metrics import CONTENT_TYPE
@@ -51,7 +55,7 @@ def app_of(worker: Worker) -> ASGIApp:
         async with worker.running():
             yield
 
-    app = FastAPI(title="mlops-assets", lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="mlops-assets", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.worker = worker
     # Routes of Starlette: bodies are read and checked by our own code, which is ten times quicker
     # than a model of pydantic for every row, and says what was found and what was expected.
@@ -62,6 +66,11 @@ def app_of(worker: Worker) -> ASGIApp:
         "/invocations": invocations.invocations,
         "/models/{model}/invocations": invocations.invocations,
         "/models/{model}/outcomes": outcomes.outcomes,
+        "/models/{model}/rollback": operate.rollback,
+        "/models/{model}/rollout/start": operate.start,
+        "/models/{model}/rollout/{verb}": operate.move,
+        "/models/{model}/experiment/start": experimenting.start,
+        "/models/{model}/experiment/stop": experimenting.stop,
     }.items():
         app.add_route(path, handler, methods=["POST"])
     for path, handler in {
@@ -72,17 +81,38 @@ def app_of(worker: Worker) -> ASGIApp:
         _VERSION: v2.metadata,
         _V2 + "/ready": v2.model_ready,
         _VERSION + "/ready": v2.model_ready,
+        "/models/{model}/rollout": operate.look,
+        "/models/{model}/experiment": experimenting.look,
         "/ping": invocations.ping,
         "/health": invocations.ping,
         "/version": invocations.version,
         "/metrics": _metrics,
     }.items():
         app.add_route(path, handler, methods=["GET"])
+    app.add_route("/docs", _docs, methods=["GET"])
+    app.mount("/docs/files", StaticFiles(directory=_docs_files()))
     app.openapi = lambda: document(worker)  # type: ignore[method-assign]
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(HTTPException, _no_such_address)
     app.add_exception_handler(Exception, _broken)
     return Guard(app, worker)
+
+
+async def _docs(request: Request) -> Response:
+    """The page of the interfaces, which needs nothing from anywhere else."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="mlops-assets",
+        swagger_js_url="/docs/files/swagger-ui-bundle.js",
+        swagger_css_url="/docs/files/swagger-ui.css",
+        swagger_favicon_url="/docs/files/favicon.png",
+    )
+
+
+def _docs_files() -> Path:
+    """Where the program of the page lies: in a package that brings nothing else of use."""
+    found = find_spec("fastapi_offline")
+    return Path(str(found and found.origin)).parent / "static"
 
 
 async def _metrics(request: Request) -> Response:

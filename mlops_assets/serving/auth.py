@@ -24,6 +24,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """Each may do what those before it may."""
 
 FILE = "tokens.json"
+_SAFER = frozenset(
+    {"rollout", "rollout/pause", "rollout/abort", "rollback", "experiment", "experiment/stop"}
+)
 _OPEN = frozenset({"/ping", "/health", "/version", "/v2/health/live", "/v2/health/ready"})
 
 
@@ -40,12 +43,23 @@ class Token:
 def role_for(path: str) -> Role | None:
     """The role that a path asks for; None where nobody is asked.
 
+    Whoever operates may look and make things safer: pause, abort, roll back. Only an admin gives a
+    version more traffic.
+
     >>> role_for("/v2/health/ready"), role_for("/metrics"), role_for("/models/m/predict")
     (None, 'operate', 'predict')
+    >>> role_for("/models/m/rollout/abort"), role_for("/models/m/rollout/advance")
+    ('operate', 'admin')
+    >>> role_for("/models/rollout/predict")
+    'predict'
     """
     if path in _OPEN:
         return None
-    return "operate" if path == "/metrics" else "predict"
+    # Behind the name of the model, which may be the word of a move.
+    what = path[1:].partition("/")[2].partition("/")[2] if path.startswith("/models/") else ""
+    if path == "/metrics" or what in _SAFER:
+        return "operate"
+    return "admin" if what.startswith(("rollout/", "experiment/")) else "predict"
 
 
 class Tokens:

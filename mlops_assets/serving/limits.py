@@ -25,11 +25,10 @@ _ALWAYS = (
     (b"cache-control", b"no-store"),
 )
 _STRICT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-# The page of the interfaces loads its program from where FastAPI has it.
+# The page of the interfaces runs a program of this server, and a few lines in the page itself.
 _OF_DOCS = (
     b"content-security-policy",
-    b"default-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
-    b"img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'",
+    b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
 )
 _log = logging.getLogger("mlops_assets.requests")
 _errors = logging.getLogger(__name__)

@@ -1,19 +1,24 @@
 """Prometheus metrics of the server, right with any number of workers.
 
 With several workers each writes files of its own below `PROMETHEUS_MULTIPROC_DIR`, and whoever is
-asked adds them up. Only counting belongs here; alerts and rules are in `deploy`.
+asked adds them up. Only counting and showing belong here; alerts and rules are in `deploy`.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from mlops_assets.serving.model_cache import ModelCache, Watch
+from mlops_assets.core.rollout import Rollout
+from mlops_assets.monitoring.newest import Number
+from mlops_assets.serving.model_cache import ModelCache
+from mlops_assets.serving.traffic import RolloutTraffic
+from mlops_assets.serving.watch import Watch
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -58,8 +63,37 @@ class Metrics:
             "model_info", "1 for versions that take traffic now.", "livemax", *_ARM
         )
         self.away = self._gauge("away", "1 while a store does not answer.", "livemax", "store")
+        self.rollouts = self._gauge(
+            "rollout_info",
+            "1 for the rollout that a worker follows, its share in percent.",
+            "livemax",
+            "model",
+            "version",
+            "state",
+            "share",
+        )
+        self.waiting = self._gauge(
+            "shadow_queue", "Rows that wait for the shadow.", "livesum", "model"
+        )
+        self.dropped = self._counter(
+            "shadow_dropped", "Rows that the shadow did not score.", "model"
+        )
+        self.monitored = self._gauge(
+            "monitor_value",
+            "The newest number of a monitor: a metric, or the PSI of a column.",
+            "livemostrecent",
+            *("model", "version", "monitor", "name"),
+        )
+        self.windows = self._gauge(
+            "monitor_window_seconds",
+            "Start of the newest window of a monitor, in seconds since 1970.",
+            "livemax",
+            *("model", "monitor"),
+        )
         self.in_work = self._gauge("requests_in_work", "Requests in work.", "livesum")
         self._shown: set[tuple[str, str, str]] = set()
+        self._rollouts: set[tuple[str, str, str, str]] = set()
+        self._numbers: set[tuple[str, str, str, str]] = set()
         # Finding a child by its labels costs more than counting.
         self._arm: Callable[..., tuple[Any, ...]] = lru_cache(1_000)(
             lambda *arm: (self.predictions.labels(*arm), self.latency.labels(*arm))
@@ -100,20 +134,44 @@ class Metrics:
         """Count a request."""
         self._request(route, str(status)).inc()
 
-    def state(self, cache: ModelCache, online: Watch) -> None:
-        """Show what is served now, and who is away."""
+    def shadow_waiting(self, model: str, rows: int) -> None:
+        """Show how many rows wait for the shadow."""
+        self.waiting.labels(model).set(rows)
+
+    def shadow_dropped(self, model: str, rows: int) -> None:
+        """Count rows that the shadow did not score."""
+        self.dropped.labels(model).inc(rows)
+
+    def state(self, cache: ModelCache, traffic: RolloutTraffic, online: Watch) -> None:
+        """Show what is served now, which rollouts are followed, and who is away."""
         serving = {
             (model, arm.version, arm.name)
             for model, one in cache.serving.items()
             for arm in one.table.arms
         }
-        for gone in self._shown - serving:
-            self.info.labels(*gone).set(0)
-        for arm in serving:
-            self.info.labels(*arm).set(1)
-        self._shown |= serving
+        self._shown = _switched(self.info, self._shown, serving)
+        followed = {
+            (model, kept.traffic.version, kept.traffic.state, f"{kept.traffic.share / 100:g}")
+            for model, kept in traffic.open.items()
+            if isinstance(kept.traffic, Rollout)
+            and model in cache.serving
+            and cache.serving[model].table.rollout == kept.traffic.id
+        }
+        self._rollouts = _switched(self.rollouts, self._rollouts, followed)
         self.away.labels("registry").set(cache.registry.failing_since is not None)
+        self.away.labels("ledger").set(traffic.ledger.failing_since is not None)
         self.away.labels("online_store").set(online.failing_since is not None)
+
+    def monitors(self, numbers: Sequence[Number]) -> None:
+        """Show the newest numbers of the monitors."""
+        now = {(one.model, one.version, one.monitor, one.name): one.value for one in numbers}
+        for gone in self._numbers - now.keys():
+            self.monitored.labels(*gone).set(nan)
+        for labels, value in now.items():
+            self.monitored.labels(*labels).set(value)
+        self._numbers |= now.keys()
+        for one in numbers:
+            self.windows.labels(one.model, one.monitor).set(one.window.timestamp())
 
     def page(self) -> bytes:
         """The metrics of all workers, in Prometheus' text format."""
@@ -123,6 +181,15 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, str(self._folder))
         return generate_latest(registry)
+
+
+def _switched(gauge: Gauge, before: set[Any], now: set[Any]) -> set[Any]:
+    """Show 1 for labels that hold now, and 0 for those that held before."""
+    for gone in before - now:
+        gauge.labels(*gone).set(0)
+    for one in now:
+        gauge.labels(*one).set(1)
+    return before | now
 
 
 def _forget_the_dead(folder: Path) -> None:

@@ -13,14 +13,25 @@ from dataclasses import dataclass, field
 
 from mlops_assets.core.routing import Arm, RoutingTable, route
 from mlops_assets.core.tasks import Fitted
+from mlops_assets.errors import MlopsAssetsError
 from mlops_assets.serving.refusals import Refusal
 from mlops_assets.serving.served_model import ServedModel
 from mlops_assets.serving.traffic import Plan, Traffic
+from mlops_assets.serving.watch import Watch
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import ModelVersion
 
 RETRY_SECONDS = 30.0
 """Pause before a version that could not be loaded is tried again."""
+
+SPARE = 2
+"""Versions of a model that stay loaded without traffic: a rollback shall not wait for a load."""
+
+UNREACHABLE = frozenset({"ConnectionError", "TimeoutError", "Timeout"})
+"""Errors, also those of libraries, that say nothing of a version: its store does not answer."""
+
+UNREACHABLE_CODES = frozenset({"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"})
+"""The same, of MLflow's errors by their code."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,31 +54,6 @@ class Serving:
         return arm, self.models[arm.version]
 
 
-@dataclass(slots=True)
-class Watch:
-    """What a worker knows of the outside: whether it is there, and since when it is not.
-
-    Args:
-        name: of what is watched.
-        failing_since: seconds since 1970; None while it answers.
-    """
-
-    name: str
-    failing_since: float | None = None
-
-    def well(self) -> None:
-        """Note an answer."""
-        if self.failing_since is not None:
-            _log.warning("%s answers again", self.name)
-            self.failing_since = None
-
-    def failed(self, error: Exception) -> None:
-        """Note a failure; the first of several is told."""
-        if self.failing_since is None:
-            self.failing_since = time.time()
-            _log.error("%s does not answer: %s", self.name, type(error).__name__, exc_info=error)
-
-
 @dataclass(frozen=True)
 class ModelCache:
     """The models of a worker.
@@ -87,6 +73,7 @@ class ModelCache:
     clock: Callable[[], float] = time.monotonic
     registry: Watch = field(default_factory=lambda: Watch("the registry"))
     _now: dict[str, Serving] = field(default_factory=dict)
+    _spare: dict[str, dict[str, ServedModel]] = field(default_factory=dict)
     _failed: dict[tuple[str, str], float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -160,17 +147,35 @@ class ModelCache:
         if before is not None and before.table == plan.table:
             self._forget_failures(spec.name)
             return
-        loaded = dict(before.models) if before else {}
-        wanted = {one.version: one for one in plan.versions.values()}
-        for number, version in wanted.items():
-            if number not in loaded:
-                ready = self._loaded(spec, version)
-                if ready is None:
-                    return
-                loaded[number] = ready
+        found = self._all_loaded(spec, plan)
+        if found is not None:
+            self._forget_failures(spec.name)
+        elif plan.otherwise is not None:
+            plan = plan.otherwise
+            if before is not None and before.table == plan.table:
+                return
+            found = self._all_loaded(spec, plan)
+        if found is None:
+            return
         # One assignment: a request sees the state before or the state after.
-        self._now[spec.name] = Serving(plan.table, {n: loaded[n] for n in wanted})
-        self._forget_failures(spec.name)
+        self._now[spec.name] = Serving(plan.table, found)
+        gone = {n: one for n, one in (before.models if before else {}).items() if n not in found}
+        spare = {**self._spare.get(spec.name, {}), **gone}
+        kept = [number for number in spare if number not in found][-SPARE:]
+        self._spare[spec.name] = {number: spare[number] for number in kept}
+
+    def _all_loaded(self, spec: ModelSpec, plan: Plan) -> dict[str, ServedModel] | None:
+        """The versions of a plan; None when one of them cannot be loaded now."""
+        serving = self._now.get(spec.name)
+        at_hand = {**self._spare.get(spec.name, {}), **(serving.models if serving else {})}
+        found: dict[str, ServedModel] = {}
+        for version in plan.versions.values():
+            number = version.version
+            ready = at_hand.get(number) or found.get(number) or self._loaded(spec, version)
+            if ready is None:
+                return None
+            found[number] = ready
+        return found
 
     def _loaded(self, spec: ModelSpec, version: ModelVersion) -> ServedModel | None:
         key = (spec.name, version.version)
@@ -178,11 +183,13 @@ class ModelCache:
             return None
         try:
             found = ServedModel.warmed(spec, version.version, self.load(version))
-        except Exception:
+        except Exception as broken:
             # Whatever is wrong with it: the version before it goes on.
             self._failed[key] = self.clock() + RETRY_SECONDS
             _log.exception("version %s of %s takes no traffic", version.version, spec.name)
             self.on_load(spec.name, version.version, False)
+            if not _unreachable(broken):
+                self.traffic.refused(spec.name, version.version, _in_short(broken))
             return None
         _log.info("version %s of %s is loaded", version.version, spec.name)
         self.on_load(spec.name, version.version, True)
@@ -191,3 +198,27 @@ class ModelCache:
     def _forget_failures(self, model: str) -> None:
         for key in [key for key in self._failed if key[0] == model]:
             del self._failed[key]
+
+
+def _unreachable(error: BaseException | None) -> bool:
+    """Whether an error, or what lies below it, is that of a store which does not answer.
+
+    >>> _unreachable(ConnectionError()), _unreachable(FileNotFoundError()), _unreachable(KeyError())
+    (True, False, False)
+    """
+    while error is not None:
+        if UNREACHABLE & {kind.__name__ for kind in type(error).__mro__}:
+            return True
+        if getattr(error, "error_code", None) in UNREACHABLE_CODES:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _in_short(error: Exception) -> str:
+    """An error for the ledger: ours says what was found, of others only the kind is safe to tell.
+
+    >>> _in_short(KeyError("a secret"))
+    'KeyError'
+    """
+    return error.found if isinstance(error, MlopsAssetsError) else type(error).__name__

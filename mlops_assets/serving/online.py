@@ -12,35 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.errors import ContractError, DataError
 from mlops_assets.serving.columns import key_names
-from mlops_assets.serving.model_cache import Watch
 from mlops_assets.serving.refusals import Refusal
+from mlops_assets.serving.watch import Watch
 from mlops_assets.spec import ModelSpec
 
 if TYPE_CHECKING:
     from mlops_assets.stores.online_reader import OnlineAnswer, OnlineReader
 
-OVERRIDES_TAG = "serving.overrides"
-"""Tag of a spec: features, separated by commas, that a request may give over those that are read;
-`*` for all."""
-
 REQUEST = "REQUEST"
 """Status of a feature that the request gave."""
+
+DEFAULTED = "DEFAULTED"
+"""Status of a feature that was missing or expired and has the default of the spec."""
 
 _PRESENT = 1
 """The number of `online_reader.Status.PRESENT`, which brings Feast along when it is imported."""
 
 LAST_GOOD = 10_000
 """Entities of a model whose last answer is kept."""
-
-
-def overrides(spec: ModelSpec) -> tuple[str, ...]:
-    """The features that a request may give itself."""
-    names = [feature.name for feature in spec.features.features]
-    said = spec.tags.get(OVERRIDES_TAG, "")
-    if said.strip() == "*":
-        return tuple(names)
-    allowed = {one.strip() for one in said.split(",")}
-    return tuple(name for name in names if name in allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +132,13 @@ class OnlineFeatures:
         times = dict(zip(answer.names, answer.event_times[at], strict=True))
         for name, value in given.items():
             values[name], statuses[name], times[name] = value, REQUEST, None
+        for name, value in self.spec.serving.defaults.items():
+            if values[name] is None:
+                values[name], statuses[name] = value, DEFAULTED
+        for name in self.spec.serving.needed:
+            if values[name] is None:
+                found = statuses.get(name, "null").lower()
+                raise lacks_needed(self.spec, name, found, f"entities[{at}]")
         return Read(values, statuses, times)
 
     def _unknown(self, statuses: Mapping[str, str]) -> bool:
@@ -199,3 +195,14 @@ class OnlineFeatures:
             columns = {column.name: [row[column.name] for row in rows] for column in request.inputs}
             found.update(RequestFunction.of(request).of_values(columns))
         return found
+
+
+def lacks_needed(spec: ModelSpec, name: str, found: str, field: str) -> Refusal:
+    """The refusal of a row without a feature that the model predicts nothing without."""
+    return Refusal(
+        f"no value of {name!r}: {found}",
+        expected=f"a value: {spec.name!r} predicts nothing without it",
+        do="try again when the feature is fresh, or send all features yourself",
+        status=422,
+        field=field,
+    )

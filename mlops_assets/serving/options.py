@@ -30,6 +30,8 @@ class ServeOptions(BaseSettings):
         most_rows: most rows of a request.
         most_concurrent: requests in work at one time in a worker; more are answered 429.
         request_seconds: longest time for one request.
+        head_seconds: longest time for the head of a request, and between two requests of a
+            connection.
         drain_seconds: longest time for the requests in work when the server is told to stop.
         poll_seconds: pause between looks at the registry.
         metrics_folder: where workers count together; set by the command.
@@ -47,6 +49,7 @@ class ServeOptions(BaseSettings):
     most_rows: int = Field(default=1_000, ge=1)
     most_concurrent: int = Field(default=128, ge=1)
     request_seconds: float = Field(default=10.0, gt=0)
+    head_seconds: int = Field(default=10, ge=1)
     drain_seconds: int = Field(default=20, ge=1)
     poll_seconds: float = Field(default=0.5, gt=0)
     metrics_folder: Path | None = None

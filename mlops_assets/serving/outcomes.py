@@ -1,10 +1,13 @@
 """`POST /models/{model}/outcomes`: what became of predictions, as it becomes known.
 
-All deliveries are kept, late and repeated ones too; which one counts is decided where labels are
-joined with predictions. Acknowledged means written.
+A label, or values with names such as a revenue, or both. All deliveries are kept, late and repeated
+ones too; which one counts is decided where outcomes are joined with predictions. Acknowledged means
+written.
 """
 
-from datetime import UTC, datetime
+import re
+from datetime import datetime
+from math import isfinite
 from typing import Any
 
 from starlette.requests import Request
@@ -19,12 +22,16 @@ from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.outcomes_log import Outcome
 from mlops_assets.tables import Column
 
-FIELDS = ("label", "prediction_id", "entity", "time", "known_at")
+FIELDS = ("label", "values", "prediction_id", "entity", "time", "known_at")
+MOST_VALUES = 20
+"""Values of one outcome."""
+
+VALUE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MOST_ID = 200
 
 
 async def outcomes(request: Request) -> Response:
-    """Keep labels."""
+    """Keep labels and values."""
     worker: Worker = request.app.state.worker
     model = request.path_params["model"]
     spec = worker.cache.by_name.get(model)
@@ -34,7 +41,7 @@ async def outcomes(request: Request) -> Response:
     document = parsed(await body_of(request, JSON))
     only(document, ("outcomes",))
     given = rows_of(document.get("outcomes"), "outcomes", worker.options.most_rows)
-    now = worker.platform.settings.now or datetime.now(UTC)
+    now = worker.platform.now
     found = [_outcome(spec, one, f"outcomes[{at}]", now) for at, one in enumerate(given)]
     try:
         size = worker.outcomes.append_all(found)
@@ -71,13 +78,17 @@ def _outcome(spec: ModelSpec, given: Any, where: str, now: datetime) -> Outcome:
         raise Refusal(
             shown(by_id), expected="the id of a prediction", field=f"{where}.prediction_id"
         )
+    values = _values(given.get("values"), f"{where}.values")
+    # Values may come alone; a label that is named must be one.
+    alone = values is not None and "label" not in given
     return Outcome(
         model=spec.name,
-        label=_label(spec, given.get("label"), f"{where}.label"),
+        label=None if alone else _label(spec, given.get("label"), f"{where}.label"),
         known_at=_time(given.get("known_at"), f"{where}.known_at") or now,
         prediction_id=by_id,
         entity=None if by_entity is None else _entity(spec, by_entity, f"{where}.entity"),
         time=_time(given.get("time"), f"{where}.time"),
+        values=values,
     )
 
 
@@ -95,6 +106,34 @@ def _label(spec: ModelSpec, given: Any, field: str) -> Any:
             shown(given), expected=expected, do="leave out what is not known yet", field=field
         )
     return value
+
+
+def _values(given: Any, field: str) -> dict[str, float] | None:
+    if given is None:
+        return None
+    if type(given) is not dict or not 0 < len(given) <= MOST_VALUES:
+        raise Refusal(
+            f"{len(given):,} values" if type(given) is dict else shown(given),
+            expected=f"an object of 1 to {MOST_VALUES} numbers by name",
+            do="leave out what is not known yet",
+            field=field,
+        )
+    for name, value in given.items():
+        if not VALUE_NAME.fullmatch(name):
+            raise Refusal(
+                f"the name {shown(name)}",
+                expected="lower-case letters, digits and underscores, beginning with a letter, "
+                "at most 64",
+                field=field,
+            )
+        if type(value) not in (int, float) or not isfinite(value):
+            raise Refusal(
+                shown(value),
+                expected="a finite number",
+                do="leave out what is not known yet",
+                field=f"{field}.{name}",
+            )
+    return {name: float(value) for name, value in given.items()}
 
 
 def _entity(spec: ModelSpec, given: Any, field: str) -> dict[str, Any]:

@@ -6,18 +6,21 @@ rows come in and how answers look is the matter of `predict`, `v2` and `invocati
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from mlops_assets.core.routing import Arm
+from mlops_assets.core.routing import BUCKETS, bucket
 from mlops_assets.errors import DataError
+from mlops_assets.rollouts.canary import SHADOW
 from mlops_assets.serving.columns import RowSchema, entity_rows, feature_rows, key_names
-from mlops_assets.serving.model_cache import ModelCache
-from mlops_assets.serving.online import OnlineFeatures, overrides
+from mlops_assets.serving.evidence import Evidence
+from mlops_assets.serving.model_cache import ModelCache, Serving
+from mlops_assets.serving.online import OnlineFeatures, lacks_needed
 from mlops_assets.serving.refusals import Refusal
 from mlops_assets.serving.served_model import ServedModel
+from mlops_assets.serving.shadow import Shadowed
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.inference_log import InferenceLog, Prediction
 
@@ -80,6 +83,15 @@ class Answered:
     outputs: Mapping[str, Any]
     statuses: Mapping[str, str]
 
+    @property
+    def score(self) -> float:
+        """The probability or the value that it says."""
+        return float(next(iter(self.outputs.values())))
+
+
+Routed = dict[tuple[str, ServedModel], list[int]]
+"""Places of rows by arm and version."""
+
 
 class ModelRows:
     """What the rows of one model look like, prepared once."""
@@ -89,8 +101,9 @@ class ModelRows:
         self.inputs = spec.inputs
         self.keys = key_names(spec)
         self.features: RowSchema = feature_rows(spec)
-        self.entities: RowSchema = entity_rows(spec, overrides(spec))
+        self.entities: RowSchema = entity_rows(spec, spec.serving.overrides)
         self._asked = [check.name for check in self.entities.required]
+        self._needed = [self.inputs.index(name) for name in spec.serving.needed]
         self._given = {feature.name for feature in spec.features.features}
 
     def of_features(self, rows: Sequence[Any], place: str) -> list[Asked]:
@@ -102,6 +115,9 @@ class ModelRows:
         found = []
         for at, row in enumerate(rows):
             values, entity = self.features.checked(row, place, at)
+            for input_at in self._needed:
+                if values[input_at] is None:
+                    raise lacks_needed(self.spec, self.inputs[input_at], "null", f"{place}[{at}]")
             for name in self.keys:
                 if name in row and name not in entity:
                     entity[name] = row[name]
@@ -144,6 +160,8 @@ class Predictor:
         rows: what rows look like, by model.
         log: the inference log.
         counts: is told what was done.
+        evidence: counts for rollouts.
+        shadow: takes the rows that a shadow shall score.
         now: the present of the platform; None for the clock.
     """
 
@@ -151,6 +169,8 @@ class Predictor:
     rows: Mapping[str, ModelRows]
     log: InferenceLog
     counts: Counts
+    evidence: Evidence
+    shadow: Callable[[Sequence[Shadowed]], None]
     now: datetime | None = None
 
     def predict(
@@ -169,7 +189,9 @@ class Predictor:
                 that does not take the records.
         """
         ids = [os.urandom(16).hex() for _ in asked]
-        routed = self._routed(model, asked, ids, version)
+        serving, keys = self.cache.get(model), self.rows[model].keys
+        entities = [entity_text(one.entity, keys) for one in asked]
+        routed = _routed(model, serving, entities, ids, version)
         found: list[Answered | None] = [None] * len(asked)
         for (arm, served), places in routed.items():
             rows = [asked[place].values for place in places]
@@ -177,6 +199,9 @@ class Predictor:
                 outputs = served.predict(rows)
             except Refusal:
                 self.counts.failed(model, served.version, arm, len(rows))
+                if arm != REQUESTED:
+                    named = [entities[place] for place in places]
+                    self.evidence.refused(serving.table, arm, named)
                 refused = [
                     Answered(ids[place], arm, served, {}, asked[place].statuses) for place in places
                 ]
@@ -187,34 +212,62 @@ class Predictor:
                 said = dict(zip(outputs, values, strict=True))
                 found[place] = Answered(ids[place], arm, served, said, asked[place].statuses)
         answers = [one for one in found if one is not None]
-        self._append(model, asked, answers, started, "ok")
+        moment = self._append(model, asked, answers, started, "ok")
         seconds = time.perf_counter() - started
         for (arm, served), places in routed.items():
             self.counts.predicted(model, served.version, arm, len(places), seconds)
         self._count_features(model, asked)
+        if serving.table.rollout and version is None:
+            self._compare(serving, routed, entities, answers, seconds)
+            self._give_to_shadow(serving, moment, asked, entities, answers)
         return answers
 
-    def _routed(
-        self, model: str, asked: Sequence[Asked], ids: Sequence[str], version: str | None
-    ) -> dict[tuple[str, ServedModel], list[int]]:
-        """Places of the rows by arm and version."""
-        serving = self.cache.get(model)
-        if version is not None:
-            if version not in serving.models:
-                raise Refusal(
-                    f"version {version[:20]!r} of {model!r} is not served",
-                    expected=f"one of: {', '.join(serving.models)}",
-                    do="leave the version out, or name one that takes traffic",
-                    status=404,
+    def _compare(
+        self,
+        serving: Serving,
+        routed: Routed,
+        entities: Sequence[str],
+        answers: Sequence[Answered],
+        seconds: float,
+    ) -> None:
+        """Count what the arms of a rollout answered."""
+        for (arm, served), places in routed.items():
+            scores = [answers[place].score for place in places]
+            named = [entities[place] for place in places]
+            slow = seconds * 1000 > served.spec.rollout.latency_limit_ms
+            self.evidence.answered(serving.table, arm, scores, named, slow)
+
+    def _give_to_shadow(
+        self,
+        serving: Serving,
+        moment: datetime,
+        asked: Sequence[Asked],
+        entities: Sequence[str],
+        answers: Sequence[Answered],
+    ) -> None:
+        table = serving.table
+        if table.shadow is None:
+            return
+        by = serving.models[table.shadow]
+        most = by.spec.rollout.shadow_share * BUCKETS
+        self.shadow(
+            [
+                Shadowed(
+                    rollout=table.rollout,
+                    by=by,
+                    id=answer.id,
+                    time=moment,
+                    values=one.values,
+                    entity=one.entity,
+                    statuses=one.statuses,
+                    event_times=one.event_times,
+                    score=answer.score,
+                    named=entity,
                 )
-            return {(REQUESTED, serving.models[version]): list(range(len(asked)))}
-        keys = self.rows[model].keys
-        found: dict[tuple[str, ServedModel], list[int]] = {}
-        for place, one in enumerate(asked):
-            arm: Arm
-            arm, served = serving.of(entity_text(one.entity, keys) or ids[place])
-            found.setdefault((arm.name, served), []).append(place)
-        return found
+                for one, entity, answer in zip(asked, entities, answers, strict=True)
+                if bucket(entity or answer.id, table.salt, f"{table.rollout} {SHADOW}") < most
+            ]
+        )
 
     def _append(
         self,
@@ -223,7 +276,8 @@ class Predictor:
         answers: Sequence[Answered],
         started: float,
         status: str,
-    ) -> None:
+    ) -> datetime:
+        """Log answers; gives the time that is logged."""
         moment = self.now or datetime.now(UTC)
         inputs = self.rows[model].inputs
         latency = round((time.perf_counter() - started) * 1000, 3)
@@ -255,6 +309,7 @@ class Predictor:
                 retry_after=10,
             ) from full
         self.counts.logged("inference", size)
+        return moment
 
     def _count_features(self, model: str, asked: Sequence[Asked]) -> None:
         counts: dict[str, int] = {}
@@ -263,6 +318,30 @@ class Predictor:
                 counts[status] = counts.get(status, 0) + 1
         if counts:
             self.counts.features(model, counts)
+
+
+def _routed(
+    model: str,
+    serving: Serving,
+    entities: Sequence[str],
+    ids: Sequence[str],
+    version: str | None,
+) -> Routed:
+    """Places of the rows by arm and version."""
+    if version is not None:
+        if version not in serving.models:
+            raise Refusal(
+                f"version {version[:20]!r} of {model!r} is not served",
+                expected=f"one of: {', '.join(serving.models)}",
+                do="leave the version out, or name one that takes traffic",
+                status=404,
+            )
+        return {(REQUESTED, serving.models[version]): list(range(len(ids)))}
+    found: Routed = {}
+    for place, (entity, one) in enumerate(zip(entities, ids, strict=True)):
+        arm, served = serving.of(entity or one)
+        found.setdefault((arm.name, served), []).append(place)
+    return found
 
 
 def notes(model: str, answered: Sequence[Answered]) -> dict[str, Any]:

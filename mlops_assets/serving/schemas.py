@@ -5,12 +5,14 @@ examples are the newest row that the lake knows, as long as nobody needs a token
 """
 
 import datetime as dt
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version as installed_version
 from typing import Any
 
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.serving.columns import RowSchema, expectation
+from mlops_assets.serving.outcomes import MOST_VALUES, VALUE_NAME
 from mlops_assets.serving.predictor import ModelRows
 from mlops_assets.serving.tensors import described
 from mlops_assets.serving.worker import Worker
@@ -21,8 +23,10 @@ _TYPES = {"string": "string", "int": "integer", "float": "number", "bool": "bool
 _REFUSALS = {
     "400": "something in the request is not as it should be; the body says what and where",
     "404": "no such model, version or entity",
+    "409": "not as things stand, such as a second rollout; the body says what to do",
     "413": "too many bytes or rows",
     "415": "another content type",
+    "422": "a feature that the model does not predict without has no value",
     "429": "too many requests at one time; see Retry-After",
     "503": "not possible at the moment; see Retry-After",
 }
@@ -89,6 +93,14 @@ def _of_model(
     label = _example(spec.rows.column(spec.label.column), nullable=False)
     outcome = {
         "label": _schema(spec.rows.column(spec.label.column)),
+        "values": {
+            "type": "object",
+            "description": "what it brought by name, such as a revenue; beside the label or alone",
+            "minProperties": 1,
+            "maxProperties": MOST_VALUES,
+            "propertyNames": {"pattern": f"^{VALUE_NAME.pattern}$"},
+            "additionalProperties": {"type": "number"},
+        },
         "prediction_id": {"type": "string"},
         "entity": {"type": "object"},
         "time": {"type": "string", "format": "date-time"},
@@ -117,15 +129,84 @@ def _of_model(
         f"/v2/models/{model}": {
             "get": {"summary": "Inputs and outputs", "responses": {"200": {"description": "them"}}}
         },
+        **_of_operations(model),
     }
+
+
+def _of_operations(model: str) -> dict[str, Any]:
+    """How rollouts are moved, and the champion is rolled back."""
+    path, text = f"/models/{model}/rollout", {"type": "string", "minLength": 1}
+    why = {"reason": text}
+    said = {"value": {"reason": "it answers slowly"}}
+    begun = {"version": text, "steps": {"type": "array", "items": {"type": "number"}}, **why}
+    first = {"value": {"version": "2", "steps": [5, 25, 50, 100], "reason": "it passed its gates"}}
+    names = {"type": "array", "minItems": 1, "items": text}
+    one = _object({"name": text, "version": text, "percent": {"type": "number"}})
+    arms = {"type": "array", "minItems": 2, "items": one}
+    halves = [{"name": name, "version": name[1:], "percent": 50} for name in ("v1", "v2")]
+    split = {"value": {"arms": halves, "metrics": ["revenue"], "reason": "which brings more?"}}
+    moves = {
+        "advance": "Give the version its next share; after the last, release it",
+        "pause": "Keep the traffic as it is, and let nothing but a person move it",
+        "resume": "Go on where it was paused",
+        "abort": "Give everybody the champion again",
+    }
+    return {
+        path: {
+            "get": {
+                "summary": "The newest rollout or experiment, and what would become of it now",
+                "responses": {"200": {"description": "its state"}},
+            }
+        },
+        f"{path}/start": _post(
+            "Begin to roll out a version, in shadow",
+            _object(begun, ("version", "reason")),
+            {"one version": first},
+            "201",
+        ),
+        **{
+            f"{path}/{move}": _post(summary, _object(why), {"a reason": said})
+            for move, summary in moves.items()
+        },
+        f"/models/{model}/experiment": {
+            "get": {
+                "summary": "The newest experiment, and what it says now",
+                "responses": {
+                    "200": {"description": "its state and comparisons"},
+                    "409": _refused("there is none, or it cannot be judged"),
+                },
+            }
+        },
+        f"/models/{model}/experiment/start": _post(
+            "Begin to split the traffic over versions",
+            _object(
+                {"arms": arms, "metrics": names, "exposed": {"type": "number"}, **why},
+                ("arms", "metrics", "reason"),
+            ),
+            {"two versions": split},
+            "201",
+        ),
+        f"/models/{model}/experiment/stop": _post(
+            "Stop the experiment: everybody gets the champion",
+            _object(why),
+            {"a reason": said},
+        ),
+        f"/models/{model}/rollback": _post(
+            "Go back to the champion before, in one step",
+            _object({"to": text, **why}, ("reason",)),
+            {"a reason": said},
+        ),
+    }
+
+
+def _refused(why: str) -> dict[str, Any]:
+    refusal = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+    return {"description": why, "content": refusal}
 
 
 def _post(text: str, schema: Any, examples: Any, status: str = "200") -> dict[str, Any]:
-    refusal = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
     body = {"schema": schema, "examples": examples}
-    responses: dict[str, Any] = {
-        code: {"description": why, "content": refusal} for code, why in _REFUSALS.items()
-    }
+    responses: dict[str, Any] = {code: _refused(why) for code, why in _REFUSALS.items()}
     responses[status] = {
         "description": "the answer",
         "content": {"application/json": {"schema": {"type": "object"}}},
@@ -134,11 +215,11 @@ def _post(text: str, schema: Any, examples: Any, status: str = "200") -> dict[st
     return {"post": {"summary": text, "requestBody": request, "responses": responses}}
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(properties: dict[str, Any], required: Iterable[str] | None = None) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": properties,
-        "required": list(properties),
+        "required": list(properties if required is None else required),
         "additionalProperties": False,
     }
 

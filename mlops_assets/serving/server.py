@@ -5,10 +5,12 @@ here, before anything is bound.
 """
 
 import ipaddress
+import logging
 import os
 import shutil
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlops_assets.errors import DeclarationError
@@ -17,10 +19,16 @@ from mlops_assets.serving.metrics import FOLDER_VARIABLE
 from mlops_assets.serving.options import LOOPBACK, ServeOptions, load_specs
 from mlops_assets.serving.request_log import LOGGING
 from mlops_assets.settings import Settings
+from mlops_assets.spec import ModelSpec
+
+ACTOR = "model server"
+"""Who finishes what a crash has left."""
 
 APP = "mlops_assets.serving.app:create"
 HANGS_SECONDS = 10
 """A worker silent for so long is replaced; the longest time, too, until one that died is."""
+
+_log = logging.getLogger(__name__)
 
 
 def is_loopback(host: str) -> bool:
@@ -51,6 +59,25 @@ def refuse_open_doors(settings: Settings, options: ServeOptions) -> None:
         )
 
 
+def finish_releases(settings: Settings, specs: Sequence[ModelSpec]) -> None:
+    """Finish the moves of aliases that crashes have left, or undo them.
+
+    Never raises: where the ledger or the registry does not answer, the aliases as they stand are
+    served all the same.
+    """
+    from mlops_assets.platform import Platform
+
+    platform = Platform(settings)
+    try:
+        for spec in specs:
+            for entry in platform.releases(spec).reconcile(spec.name, actor=ACTOR):
+                _log.warning("%s: %s (entry %d)", spec.name, entry.reason, entry.seq)
+    except Exception:
+        _log.exception("unfinished releases were not looked for: all is served as it stands")
+    finally:
+        platform.ledger.close()
+
+
 def serve(settings: Settings, options: ServeOptions) -> None:
     """Serve until the process is told to stop; requests in work are finished then.
 
@@ -61,7 +88,9 @@ def serve(settings: Settings, options: ServeOptions) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    load_specs(options.specs)
+    from mlops_assets.serving.connections import PatientProtocol
+
+    specs = load_specs(options.specs)
     refuse_open_doors(settings, options)
     if not is_loopback(options.host):
         options = options.model_copy(update={"open_network": True})
@@ -84,9 +113,12 @@ def serve(settings: Settings, options: ServeOptions) -> None:
         server_header=False,
         proxy_headers=False,
         ws="none",
+        http=PatientProtocol,
+        timeout_keep_alive=options.head_seconds,
         timeout_graceful_shutdown=options.drain_seconds,
         timeout_worker_healthcheck=HANGS_SECONDS,
     )
+    finish_releases(settings, specs)
     try:
         Multiprocess(config, sockets=[listening]).run()
     finally:

@@ -46,7 +46,8 @@ async def ready(request: Request) -> Response:
     worker: Worker = request.app.state.worker
     cache = worker.cache
     models = {name: sorted(one.models) for name, one in cache.serving.items()}
-    away = [watch.name for watch in (cache.registry, worker.online) if watch.failing_since]
+    watched = (cache.registry, worker.traffic.ledger, worker.online)
+    away = [watch.name for watch in watched if watch.failing_since]
     stands = bool(models) and not worker.draining
     found = {
         "ready": stands,

@@ -8,27 +8,37 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cached_property
 from typing import TypeVar
 
 from anyio import to_thread
 
+from mlops_assets.monitoring.newest import newest
 from mlops_assets.platform import Platform
 from mlops_assets.serving.auth import Tokens
+from mlops_assets.serving.controller import Controller
+from mlops_assets.serving.evidence import Evidence
 from mlops_assets.serving.metrics import Metrics
-from mlops_assets.serving.model_cache import ModelCache, Watch
+from mlops_assets.serving.model_cache import ModelCache
 from mlops_assets.serving.online import OnlineFeatures
 from mlops_assets.serving.options import ServeOptions
 from mlops_assets.serving.predictor import ModelRows, Predictor
 from mlops_assets.serving.served_model import QUICK_ROWS
-from mlops_assets.serving.traffic import ChampionTraffic, Traffic
+from mlops_assets.serving.shadow import Shadow
+from mlops_assets.serving.traffic import RolloutTraffic
+from mlops_assets.serving.watch import Watch
+from mlops_assets.settings import Settings
 from mlops_assets.spec import ModelSpec
-from mlops_assets.stores.inference_log import InferenceLog
+from mlops_assets.stores.inference_log import InferenceLog, Mask, Prediction
 from mlops_assets.stores.outcomes_log import OutcomesLog
 
 INFERENCE_LOG, OUTCOMES_LOG = "inference_log", "outcomes_log"
 """Folders of the logs, below the home."""
+
+MONITOR_SECONDS = 60.0
+"""Pause between two looks at the newest numbers of the monitors."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -41,7 +51,6 @@ class Worker:
         platform: the stores.
         specs: the models.
         options: limits and pauses.
-        traffic: says who gets which version; None for the champion aliases.
         metrics: counts; None for new ones.
         parent: process without which this one shall end; None for none.
     """
@@ -52,7 +61,6 @@ class Worker:
         specs: tuple[ModelSpec, ...],
         options: ServeOptions,
         *,
-        traffic: Traffic | None = None,
         metrics: Metrics | None = None,
         parent: int | None = None,
     ) -> None:
@@ -61,17 +69,29 @@ class Worker:
         self.metrics = metrics or Metrics(options.metrics_folder)
         self.tokens = Tokens(root, required=options.open_network)
         self.online = Watch("the online store")
+        self.traffic = RolloutTraffic(platform, specs)
         self.cache = ModelCache(
             specs=specs,
-            traffic=traffic or ChampionTraffic(platform.registry),
+            traffic=self.traffic,
             load=lambda version: platform.registry.load(version),
             on_load=self.metrics.loaded,
         )
-        self.log = InferenceLog(root / INFERENCE_LOG, "serving")
-        self.outcomes = OutcomesLog(root / OUTCOMES_LOG, "serving")
+        masks = {spec.name: mask_of(spec, platform.settings) for spec in specs}
+        self.log = InferenceLog(root / INFERENCE_LOG, "serving", masks=masks)
+        self.outcomes = OutcomesLog(root / OUTCOMES_LOG, "serving", masks=masks)
+        self.evidence = Evidence()
+        self.shadow = Shadow(
+            self._log_shadow,
+            self.evidence.shadowed,
+            self.metrics.shadow_waiting,
+            self.metrics.shadow_dropped,
+        )
+        by_name = {spec.name: spec for spec in specs}
+        self.controller = Controller(platform, by_name, self.traffic, self.evidence)
         # A store behind a network is not waited for in the loop that answers all requests.
         self._remote = bool(platform.settings.online_url)
         self.draining, self._parent = False, parent
+        self._next_numbers = 0.0
 
     @cached_property
     def rows(self) -> dict[str, ModelRows]:
@@ -94,7 +114,9 @@ class Worker:
     def predictor(self) -> Predictor:
         """What predicts."""
         now = self.platform.settings.now
-        return Predictor(self.cache, self.rows, self.log, self.metrics, now)
+        return Predictor(
+            self.cache, self.rows, self.log, self.metrics, self.evidence, self.shadow.offer, now
+        )
 
     def rows_of(self, model: str) -> ModelRows:
         """What the rows of a model look like.
@@ -112,19 +134,37 @@ class Worker:
         return await to_thread.run_sync(work)
 
     def look(self) -> None:
-        """Follow the registry, the tokens and the hour; slow, and never raises."""
+        """Follow the registry, the rollouts, the tokens and the hour; slow, and never raises."""
+        self.traffic.look()
         self.cache.refresh()
+        self.controller.look()
         for rows in self.rows.values():
             rows.online.open()
         self.tokens.refresh()
         for log in (self.log, self.outcomes):
             log.close_if_due()
-        self.metrics.state(self.cache, self.online)
+        self.metrics.state(self.cache, self.traffic, self.online)
+        if time.monotonic() >= self._next_numbers:
+            self._next_numbers = time.monotonic() + MONITOR_SECONDS
+            self._show_monitors()
+
+    def _show_monitors(self) -> None:
+        """Show the newest numbers of the monitors; a file that cannot be read stops no server."""
+        lake = self.platform.lake
+        try:
+            self.metrics.monitors([one for spec in self.specs for one in newest(lake, spec)])
+        except Exception:
+            _log.exception("the numbers of the monitors cannot be shown")
+
+    def _log_shadow(self, records: Sequence[Prediction]) -> None:
+        self.metrics.logged("inference", self.log.append_all(records))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Load the models, and look again every half second until the end."""
         await to_thread.run_sync(self.look)
+        if not self.cache.serving:
+            _log.warning("no model has a champion, and nothing is served: mlops-assets run")
         looking = asyncio.create_task(self._keep_looking())
         try:
             yield
@@ -133,6 +173,7 @@ class Worker:
             looking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await looking
+            self.shadow.close()
             self.log.close()
             self.outcomes.close()
 
@@ -149,3 +190,14 @@ class Worker:
             except Exception:
                 # Whatever it was, the next look may find it gone; without looks nothing changes.
                 _log.exception("a look at the outside failed")
+
+
+def mask_of(spec: ModelSpec, settings: Settings) -> Mask:
+    """What of a model is personal, by its spec; the secret of the hashes is a setting.
+
+    Raises:
+        DeclarationError: when something is to be hashed and there is no secret.
+    """
+    policy = spec.serving
+    key = settings.mask_key.get_secret_value().encode()
+    return Mask(frozenset(policy.hashed), frozenset(policy.dropped), key if policy.hashed else b"")

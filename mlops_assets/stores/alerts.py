@@ -54,6 +54,11 @@ class Alerts:
                 do="rename one of them",
             )
 
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Where alerts go."""
+        return self._channels
+
     def put(self, alert: Alert) -> int:
         """Write an alert down for every channel that takes it; nothing is sent yet.
 
@@ -94,6 +99,14 @@ class Alerts:
             DataError: when the outbox cannot be read.
         """
         return self._outbox.waiting()
+
+    def forget(self, before: datetime) -> int:
+        """Forget incidents of which nothing waits and nothing was heard since; count the messages.
+
+        Raises:
+            DataError: when the outbox cannot be written.
+        """
+        return self._outbox.forget(before)
 
     def _deliver(self, channel: Channel, seconds: float) -> Delivered:
         moment = datetime.fromtimestamp(self._outbox.clock(), UTC)

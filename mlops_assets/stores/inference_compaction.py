@@ -13,7 +13,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -101,19 +101,30 @@ def compact(
 
 
 def expire(
-    log_folder: Path, lake: Lake, keep_days: int, today: date, table: LoggedTable = PREDICTIONS
+    log_folder: Path,
+    lake: Lake,
+    keep_days: Mapping[str, int],
+    today: date,
+    table: LoggedTable = PREDICTIONS,
 ) -> tuple[date, ...]:
-    """Remove days older than `keep_days` before today, and lines set aside before; name the days.
+    """Remove rows that are older than their model keeps them; name the days that are gone.
+
+    Days that no model keeps are removed whole, and so are lines that were set aside before them.
+    Rows of a model that is not named are kept as long as the longest.
 
     Args:
         log_folder: where the log files lie.
         lake: the lake.
-        keep_days: days that are kept, beside today.
+        keep_days: days that are kept, beside today, by model.
         today: the present day, UTC.
         table: what the lines are.
     """
-    first = today - timedelta(days=keep_days)
+    longest = max(keep_days.values())
+    first = today - timedelta(days=longest)
     with _alone(lake, table):
+        for model, days in keep_days.items():
+            if days < longest:
+                _forget(lake, table, model, today - timedelta(days=days))
         expired = {day: files for day, files in lake.days(table.name).items() if day < first}
         for files in expired.values():
             for path in files.paths:
@@ -122,6 +133,23 @@ def expire(
             if datetime.fromtimestamp(path.stat().st_mtime, UTC).date() < first:
                 path.unlink()
     return tuple(expired)
+
+
+def _forget(lake: Lake, table: LoggedTable, model: str, first: date) -> None:
+    """Rewrite the days before `first` without the rows of a model, each once."""
+    with lake.connect() as connection:
+        for day in lake.days(table.name):
+            path = lake.day_file(table.name, day)
+            if day >= first or not path.exists():
+                continue
+            view(connection, "of_day", path)
+            where = f"model = {text(model)}"
+            if not connection.execute(f"SELECT 1 FROM of_day WHERE {where} LIMIT 1").fetchall():
+                continue
+            order = ", ".join(map(quoted, table.order))
+            kept = f"SELECT * FROM of_day WHERE NOT ({where}) ORDER BY {order}"
+            lake.write(connection, kept, path, {CONSUMED: lake.notes(path).get(CONSUMED, "[]")})
+            _synced(path)
 
 
 @contextmanager

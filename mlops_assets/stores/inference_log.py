@@ -11,13 +11,17 @@ per feature. `texts` has the values that are no numbers, `statuses` those that a
 
 import hashlib
 import json
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
+
+import orjson
 
 from mlops_assets.errors import DataError, DeclarationError
 from mlops_assets.stores.append_log import (
@@ -88,7 +92,7 @@ class Prediction:
     """A prediction as it was answered.
 
     Args:
-        id: unique among all predictions.
+        id: unique among all predictions, but for a shadow's, which has that of the answer.
         time: of the prediction, with a zone.
         model: name of the model.
         version: the model version that answered.
@@ -175,7 +179,7 @@ class WorkerLog(ABC, Generic[Thing]):
     Args:
         folder: where all workers of a machine write.
         worker: name of this one.
-        mask: what is personal; the same in all logs, or entities do not meet.
+        masks: what is personal, by model; the same in all logs, or entities do not meet.
         most_bytes: as in `AppendLog`.
         clock: as in `AppendLog`.
     """
@@ -185,14 +189,18 @@ class WorkerLog(ABC, Generic[Thing]):
         folder: Path,
         worker: str,
         *,
-        mask: Mask = NO_MASK,
+        masks: Mapping[str, Mask] = MappingProxyType({}),
         most_bytes: int = MOST_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._mask = mask
+        self._masks = masks
         self._log = AppendLog(folder, worker, most_bytes=most_bytes, clock=clock)
         self.close_if_due = self._log.close_if_due
         self.close = self._log.close
+
+    def mask(self, model: str) -> Mask:
+        """What of a model is personal."""
+        return self._masks.get(model, NO_MASK)
 
     @abstractmethod
     def record(self, one: Thing) -> Mapping[str, Any]:
@@ -220,7 +228,7 @@ class InferenceLog(WorkerLog[Prediction]):
 
     def record(self, one: Prediction) -> Mapping[str, Any]:
         """The record of a prediction."""
-        return document(one, self._mask)
+        return document(one, self.mask(one.model))
 
 
 def line_of(record: Mapping[str, Any]) -> bytes:
@@ -230,7 +238,10 @@ def line_of(record: Mapping[str, Any]) -> bytes:
         DataError: values that JSON does not have.
     """
     try:
-        # Half a surrogate pair, which a client can send, has no UTF-8.
+        return orjson.dumps(record)
+    except TypeError:
+        pass  # half a surrogate pair, which a client can send and which has no UTF-8, or worse
+    try:
         return _encode(record).encode("utf-8", "replace")
     except (TypeError, ValueError) as wrong:
         raise DataError(
@@ -249,14 +260,18 @@ def document(prediction: Prediction, mask: Mask) -> dict[str, Any]:
     event_times = prediction.event_times
     last: datetime | None = None
     last_at: int | None = None
+    dropped, hashed = mask.dropped, mask.hashed
     for name, value in prediction.features.items():
-        if name in mask.dropped:
+        if name in dropped:
             continue
-        number, text = number_and_text(value)
-        if name in mask.hashed and value is not None:
-            number, text = None, mask.hash(value)
-        if text is not None:
-            texts[name] = text
+        # Most values are finite floats: they go as they are, which is half the time of a record.
+        number = value
+        if type(value) is not float or value - value != 0.0 or name in hashed:
+            number, text = number_and_text(value)
+            if name in hashed and value is not None:
+                number, text = None, mask.hash(value)
+            if text is not None:
+                texts[name] = text
         # Features of one view share their time: it is converted once.
         if (event_time := event_times.get(name)) is not last:
             last, last_at = event_time, microseconds(event_time)
@@ -264,6 +279,12 @@ def document(prediction: Prediction, mask: Mask) -> dict[str, Any]:
         numbers.append(number)
         times.append(last_at)
     outputs, output_texts = _outputs(prediction.outputs)
+    if not math.isfinite(prediction.latency_ms):
+        raise DataError(
+            f"the prediction {prediction.id!r} with the latency {prediction.latency_ms}",
+            expected="a finite number of milliseconds",
+            do="measure the time between two readings of one clock",
+        )
     return {
         "id": prediction.id,
         "time": microseconds(prediction.time),

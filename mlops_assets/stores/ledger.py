@@ -81,6 +81,12 @@ class Ledger:
             rows = connection.execute(query if last is None else query.limit(last)).all()
         return [entry_of(row) for row in reversed(rows)]
 
+    def since(self, seq: int, most: int) -> list[Entry]:
+        """The entries after a number, oldest first, so many at most."""
+        query = select(ENTRIES).where(ENTRIES.c.seq > seq).order_by(ENTRIES.c.seq).limit(most)
+        with self.database.reading() as connection:
+            return [entry_of(row) for row in connection.execute(query)]
+
     def entry(self, seq: int) -> Entry:
         """An entry by its number.
 
@@ -138,10 +144,20 @@ class Ledger:
         with self.database.holding(model):
             yield
 
-    def append(self, record: Record) -> Entry:
-        """Add an entry that moves no alias."""
+    def append(
+        self, record: Record, *, also: Callable[[Connection, Entry], None] | None = None
+    ) -> Entry:
+        """Add an entry that moves no alias.
+
+        Args:
+            record: what it says.
+            also: writes what belongs to the entry, in its transaction: both are there or neither.
+        """
         with self.database.writing() as connection:
-            return self._append(connection, record, after=None)
+            entry = self._append(connection, record, after=None)
+            if also:
+                also(connection, entry)
+            return entry
 
     def begin(self, intent: Intent) -> None:
         """Write down what is about to be done.

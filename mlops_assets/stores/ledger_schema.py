@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 from mlops_assets.errors import LedgerError
 from mlops_assets.stores.ledger_tables import VERSION_TABLE
 
-NEWEST = "v0001"
+NEWEST = "v0002"
 """The last migration that this version of the code knows."""
 
 MIGRATIONS = Path(__file__).with_name("ledger_migrations")

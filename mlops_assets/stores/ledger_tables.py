@@ -10,13 +10,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, MetaData, Row, Table, Text
+from sqlalchemy import REAL, BigInteger, Column, Double, Index, Integer, MetaData, Row, Table, Text
+from sqlalchemy.types import TypeEngine
 
 from mlops_assets.core.ledger_chain import COLUMNS, Entry, canonical, time_text
 from mlops_assets.core.release_plan import Aliases
 from mlops_assets.core.release_state import Intent, ModelState
 
 METADATA = MetaData()
+
+_DOUBLE: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
+"""Eight bytes in both: strict tables of SQLite know no other name for it than REAL."""
+_COUNT: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
+"""Eight bytes in both as well."""
 
 ENTRIES = Table(
     "ledger_entries",
@@ -67,6 +73,46 @@ MODELS = Table(
     sqlite_strict=True,
 )
 """One row per model: where its aliases belong, and the move that is under way."""
+
+ROLLOUTS = Table(
+    "rollouts",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("is_open", Integer, nullable=False),
+    Column("champion", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("entered", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    sqlite_strict=True,
+)
+"""One row per rollout or experiment; `seq` is the entry of its last move. A model has one that is
+open: `rollouts_open` is a unique index over these."""
+
+Index(
+    "rollouts_open",
+    ROLLOUTS.c.model,
+    unique=True,
+    sqlite_where=ROLLOUTS.c.is_open == 1,
+    postgresql_where=ROLLOUTS.c.is_open == 1,
+)
+
+SUMS = Table(
+    "rollout_sums",
+    METADATA,
+    Column("rollout", Text, primary_key=True),
+    Column("stage", Text, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("number", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("n", _COUNT, nullable=False),
+    Column("total", _DOUBLE, nullable=False),
+    Column("squares", _DOUBLE, nullable=False),
+    sqlite_strict=True,
+)
+"""What was counted of an arm in a stage of a rollout, by who counted it: running totals."""
 
 VERSION_TABLE = "ledger_version"
 """Where Alembic keeps which migration was the last: MLflow or Dagster may live in the database."""

@@ -1,13 +1,16 @@
 """The outcomes log: what became of predictions, as it becomes known.
 
-Labels come late, some more than once, and by the id of a prediction or by entity and time. All of
-them are kept, by the day on which they became known; of several for one prediction, the one that
-became known last counts. Joining them with predictions is done where models are monitored.
+Labels, and values with names such as a revenue, come late, some more than once, and by the id of a
+prediction or by entity and time. All of them are kept, by the day on which they became known; of
+several for one prediction, the one that became known last counts, of values by name. Days that
+were written before there were values lack their column. Joining them with predictions is done
+where models are monitored and experiments are judged.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 from mlops_assets.errors import DataError
@@ -25,6 +28,7 @@ OUTCOMES = LoggedTable(
         "time": "BIGINT",
         "number": "DOUBLE",
         "text": "VARCHAR",
+        "values": "MAP(VARCHAR, DOUBLE)",
     },
     columns={
         "prediction_id": "id",
@@ -34,6 +38,7 @@ OUTCOMES = LoggedTable(
         "predicted_at": "make_timestamp(time)::TIMESTAMPTZ",
         "label": "number",
         "label_text": "text",
+        "values": '"values"',
     },
     order=("model", EVENT_TIME),
 )
@@ -41,18 +46,20 @@ OUTCOMES = LoggedTable(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A label that became known.
+    """A label that became known, or values, or both.
 
     Args:
         model: name of the model.
-        label: a number or flag, or a text.
+        label: a number or flag, or a text; None when only values became known.
         known_at: when it became known, with a zone.
         prediction_id: which prediction it belongs to, or
         entity: keys of the entity by name, and
         time: of the prediction, with a zone.
+        values: finite numbers by name: what it brought, in units of the business.
 
     Raises:
-        DataError: when it names neither a prediction nor an entity with a time, or has no label.
+        DataError: when it names neither a prediction nor an entity with a time, has neither a label
+            nor values, or a value that is not finite.
     """
 
     model: str
@@ -61,14 +68,18 @@ class Outcome:
     prediction_id: str | None = None
     entity: Mapping[str, Any] | None = None
     time: datetime | None = None
+    values: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         named = self.prediction_id is not None or (self.entity and self.time is not None)
-        if not named or number_and_text(self.label) == (None, None):
+        values = self.values or {}
+        known = bool(values) or number_and_text(self.label) != (None, None)
+        if not named or not known or not all(map(isfinite, values.values())):
             raise DataError(
-                f"an outcome of {self.model} with the label {self.label!r}, for "
-                f"prediction {self.prediction_id!r}, time {self.time}",
-                expected="a label, and the id of a prediction or an entity and a time",
+                f"an outcome of {self.model} with the label {self.label!r} and the values "
+                f"{dict(values)}, for prediction {self.prediction_id!r}, time {self.time}",
+                expected="a label or finite values, and the id of a prediction or an entity and a "
+                "time",
                 do="leave out outcomes that are not known yet; name the prediction of the others",
             )
 
@@ -79,12 +90,13 @@ class OutcomesLog(WorkerLog[Outcome]):
     def record(self, one: Outcome) -> Mapping[str, Any]:
         """The record of an outcome."""
         number, label_text = number_and_text(one.label)
-        return {
+        record = {
             "id": one.prediction_id,
             "known_at": microseconds(one.known_at),
             "model": one.model,
-            "entity": self._mask.texts(one.entity or {}),
+            "entity": self.mask(one.model).texts(one.entity or {}),
             "time": microseconds(one.time),
             "number": number,
             "text": label_text,
         }
+        return {**record, "values": dict(one.values)} if one.values else record

@@ -168,6 +168,7 @@ class ModelRegistry:
         from mlflow.models import infer_signature
 
         from mlops_assets.core import tasks
+        from mlops_assets.stores.probe import PROBE, probe_of
 
         logging.getLogger("mlflow.tracking._model_registry.client").setLevel(logging.WARNING)
         estimator, method = tasks.estimator(fitted)
@@ -180,7 +181,7 @@ class ModelRegistry:
             pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
             signature=infer_signature(example, getattr(estimator, method)(example)),
             input_example=example,
-            metadata={**metadata, **tasks.record(fitted)},
+            metadata={**metadata, **tasks.record(fitted), PROBE: probe_of(fitted, example)},
         )
         folder = self._local(self.client.get_logged_model(logged.model_id).artifact_location)
         marks = {f"mlops.sha256.{file}": fingerprint.of_file(folder / file) for file in FILES}
@@ -310,16 +311,18 @@ class ModelRegistry:
         return list(self.client.search_model_versions(f"name = '{model}'"))
 
     def load(self, version: ModelVersion) -> "Fitted":
-        """Load a version after checking that its files are the registered ones.
+        """Load a version after checking that it is the registered one, by its files and its probe.
 
         Raises:
-            ArtifactError: when a file is missing, changed, or holds a type that is not trusted.
+            ArtifactError: when a file is missing, changed, or holds a type that is not trusted, or
+                the version says something else of its probe rows than at registration.
         """
         import skops.io
         import yaml
         from mlflow.exceptions import MlflowException
 
         from mlops_assets.core import tasks
+        from mlops_assets.stores.probe import PROBE, check_probe
 
         name = f"version {version.version} of {version.model!r}"
         try:
@@ -350,7 +353,10 @@ class ModelRegistry:
                 do="add the types to the list after reading their code, or change the estimator",
             ) from untrusted
         kept = yaml.safe_load((folder / "MLmodel").read_text())["metadata"]
-        return tasks.restored(estimator, kept)
+        fitted = tasks.restored(estimator, kept)
+        if PROBE in kept:
+            check_probe(fitted, kept[PROBE], name)
+        return fitted
 
     @staticmethod
     def _local(location: str) -> Path:

@@ -177,7 +177,7 @@ class Releases:
             after = release_plan.rolled_back(turn.aliases, to)
             if to is not None:
                 self._need_former_champion(model, to)
-                self._need_usable(model, to)
+                self.need_usable(model, to)
             return self._turns.move(_leading(record, turn, after), turn, after)
 
     def archive(self, model: str, version: str, **cause: Unpack[Cause]) -> Entry:
@@ -275,7 +275,7 @@ class Releases:
         """The record of a release that may be made, with its approver."""
         model, version = record.model, str(record.version)
         self._turns.need(model, version)
-        self._need_usable(model, version)
+        self.need_usable(model, version)
         decided = self._approvals.decision(record)
         if decided.outcome != "release":
             waits = decided.outcome == "needs approval"
@@ -288,7 +288,12 @@ class Releases:
             )
         return replace(record, approver=decided.approver)
 
-    def _need_usable(self, model: str, version: str) -> None:
+    def need_usable(self, model: str, version: str) -> None:
+        """Refuse a version that was retired.
+
+        Raises:
+            ReleaseRefusedError: when it was.
+        """
         if self._ledger.entries(model, version=version, actions=("retire",), last=1):
             raise ReleaseRefusedError(
                 f"version {version} of {model!r} is retired",
@@ -296,9 +301,13 @@ class Releases:
                 do="choose another version; what was retired stays so",
             )
 
-    def _need_former_champion(self, model: str, version: str) -> None:
+    def was_champion(self, model: str, version: str) -> bool:
+        """Whether a version was champion at any time."""
         entries = self._ledger.entries(model, version=version, actions=LEADING)
-        if not any(entry.after.get("champion") == version for entry in entries):
+        return any(entry.after.get("champion") == version for entry in entries)
+
+    def _need_former_champion(self, model: str, version: str) -> None:
+        if not self.was_champion(model, version):
             raise ReleaseRefusedError(
                 f"version {version} of {model!r} never was champion",
                 expected="a version that was champion before",

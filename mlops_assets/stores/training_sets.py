@@ -18,6 +18,8 @@ from mlops_assets.tables import EVENT_TIME
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mlops_assets.spec import ModelSpec
+
 SPLIT = "split"
 
 
@@ -49,6 +51,17 @@ class TrainingSet:
 def _times(column: "pa.ChunkedArray") -> Any:
     """Times in UTC without a zone, shape (n,)."""
     return column.cast("timestamp[us]").to_numpy()
+
+
+def declared(spec: "ModelSpec") -> dict[str, Any]:
+    """What a manifest says of the model: names that the rows are read by."""
+    return {
+        "model": spec.name,
+        "task": spec.task,
+        "inputs": list(spec.inputs),
+        "label": spec.label.column,
+        "known_at": spec.label.known_at,
+    }
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,11 @@ ALLOWED = {
     "settings": {"errors"},
     "tables": {"errors"},
     "windows": {"errors", "tables"},
-    "spec": {"core", "errors", "tables", "windows"},
+    "spec": {"core", "errors", "monitoring_policy", "retraining_policy", "serving_policy"}
+    | {"tables", "windows"},
+    "retraining_policy": {"core", "errors", "tables"},
+    "views": {"core", "monitoring", "platform", "stores", *DECLARATIONS},
+    "monitoring_policy": {"core", "errors", "tables"},
     "stores": {"core", *DECLARATIONS},
     "engines": {"core", "stores", *DECLARATIONS},
     "platform": {"core", "stores", "engines", *DECLARATIONS},
@@ -28,19 +32,33 @@ ALLOWED = {
     "lineage": {"core", "stores", "engines", "platform", "reproduce", *DECLARATIONS},
     "lineage_tree": {"core", "lineage"},
     "reproduce": {"core", "stores", "engines", "platform", "recipe", *DECLARATIONS},
-    "serving": {"core", "stores", "engines", "platform", *DECLARATIONS},
+    "serving_policy": {"core", "errors", "tables"},
+    "rollouts": {"core", "judgement", "stores", "platform", *DECLARATIONS},
+    "outcomes": {"core", "monitoring", "platform", "rollouts", "stores", *DECLARATIONS},
+    "experiments": {"core", "outcomes", "platform", "rollouts", "stores", *DECLARATIONS},
+    "serving": {"core", "stores", "engines", "platform", "rollouts", *DECLARATIONS}
+    | {"experiments", "monitoring"},
     "inference": {"core", "stores", "engines", "platform", *DECLARATIONS},
+    "traffic": {"engines", "inference", "platform", "serving", *DECLARATIONS},
     "recipe": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "reports": {"core", "stores", "engines", "platform", *DECLARATIONS},
+    "monitoring": {"core", "stores", "engines", "platform", *DECLARATIONS},
+    "replay": {"core", "stores", "engines", "inference", "platform", "recipe", "reproduce"}
+    | {"rollouts", "serving_policy", *DECLARATIONS},
+    "drills": {"core", "engines", "inference", "judgement", "monitoring"}
+    | {"monitoring_policy", "platform", "rollouts", "serving", "serving_policy", "stores"}
+    | DECLARATIONS,
     "defs": {"judgement", "lineage", "reports", "core", "stores", "engines", "platform"}
-    | {"inference", "recipe", *DECLARATIONS},
+    | {"inference", "monitoring", "recipe", *DECLARATIONS}
+    | {"outcomes", "rollouts"},
     "console": {"core", "stores", "defs", *DECLARATIONS},
     "dev_servers": {"errors", "settings"},
     "deploy": set(),
     "showcase": DECLARATIONS,
     "definitions": {"defs", "showcase"},
     "commands": {"console", "core", "defs", "judgement", "lineage", "lineage_tree", "platform"}
-    | {"reproduce", "showcase", "stores", *DECLARATIONS},
+    | {"replay", "reproduce", "serving", "showcase", "stores", "traffic", *DECLARATIONS}
+    | {"drills", "experiments", "rollouts", "views"},
     "cli": {"commands", "reports", "definitions", "defs", "console", "core", "dev_servers"}
     | {"engines", "platform", "serving", "stores", *DECLARATIONS},
     "__init__": {"defs", *DECLARATIONS},

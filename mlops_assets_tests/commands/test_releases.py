@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from mlops_assets.cli import app
 from mlops_assets.commands.releases import anchors
 from mlops_assets.core.ledger_chain import Record
-from mlops_assets.errors import LedgerError, UnknownNameError
+from mlops_assets.errors import DataError, LedgerError, UnknownNameError
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
 
@@ -79,7 +79,9 @@ def test_an_export_holds_every_entry_and_replaces_no_file(entries: int, tmp_path
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["seq"] for line in lines] == [1, 2, 3]
     assert lines[1]["previous_hash"] == lines[0]["hash"]
-    assert isinstance(said("ledger", "export", str(file)).exception, FileExistsError)
+    for other in (file, tmp_path / "nowhere" / "ledger.jsonl"):
+        assert isinstance(said("ledger", "export", str(other)).exception, DataError)
+    assert len(file.read_text().splitlines()) == 3
 
 
 def test_a_model_that_is_not_there_is_answered_with_the_nearest(own_home: Path) -> None:
@@ -94,4 +96,4 @@ def test_a_reason_must_be_given(own_home: Path) -> None:
 
 def test_a_rollback_without_an_archived_version_says_so(own_home: Path) -> None:
     error = said("rollback", MODEL, "--reason", "complaints").exception
-    assert "nothing further back" in str(error)
+    assert "nothing to go back to" in str(error)

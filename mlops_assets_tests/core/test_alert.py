@@ -12,7 +12,7 @@ from mlops_assets.errors import DataError
 SINCE = datetime(2026, 3, 1, tzinfo=UTC)
 WORST = Reading(SINCE, "critical", "PSI is above 0.2", Estimate(0.31, 0.25, 0.37, 2_000))
 SUBJECT = Subject("shop", "drift", "amount")
-INCIDENT = Incident("shop/drift/amount/1", SUBJECT, SINCE, "critical", SINCE, WORST)
+INCIDENT = Incident("shop/drift/amount/1", SUBJECT, SINCE, SINCE, "critical", SINCE, WORST)
 ALERT = Alert.of(
     Message("opened", INCIDENT, WORST),
     where="country = at",

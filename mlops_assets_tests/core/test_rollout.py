@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mlops_assets.core.rollout import MOVES, Move, Rollout, State, table_of
+from mlops_assets.core.rollout import MOVES, Move, Rollout, State
 from mlops_assets.core.routing import BUCKETS, route
 from mlops_assets.errors import DeclarationError, RolloutError
 
@@ -30,19 +30,19 @@ def move(rollout: Rollout, name: Move) -> Rollout:
 
 
 def versions(rollout: Rollout, champion: str = "1") -> set[str]:
-    table = table_of(rollout, champion)
+    table = rollout.table(champion)
     return {route(entity, table).version for entity in ENTITIES}
 
 
 def test_a_rollout_begins_in_shadow_where_everybody_gets_the_champion() -> None:
-    assert table_of(shadow(), "1").shadow == "2"
+    assert shadow().table("1").shadow == "2"
     assert versions(shadow()) == {"1"}
 
 
 def test_a_canary_takes_the_share_of_its_step() -> None:
     rollout = shadow().start()
     assert [rollout.share, rollout.advance().share] == [500, 2_500]
-    arms = {arm.name: arm.share for arm in table_of(rollout, "1").arms}
+    arms = {arm.name: arm.share for arm in rollout.table("1").arms}
     assert arms == {"canary": 500, "control": 500, "champion": 9_000}
 
 
@@ -52,7 +52,7 @@ def test_the_last_step_gives_everybody_the_new_version() -> None:
 
 @pytest.mark.parametrize("rollout", [shadow(), shadow().start().advance()])
 def test_a_paused_rollout_routes_as_before_and_goes_on_where_it_was(rollout: Rollout) -> None:
-    assert table_of(rollout.pause(), "1") == table_of(rollout, "1")
+    assert rollout.pause().table("1") == rollout.table("1")
     assert rollout.pause().resume() == rollout
 
 
@@ -61,7 +61,7 @@ def test_an_aborted_rollout_gives_everybody_the_champion() -> None:
 
 
 def test_a_shadow_that_is_aborted_scores_nobody() -> None:
-    assert table_of(shadow().abort(), "1").shadow is None
+    assert shadow().abort().table("1").shadow is None
 
 
 def test_a_rollout_that_is_done_leaves_the_choice_to_the_champion() -> None:
@@ -157,7 +157,7 @@ class Moves(RuleBasedStateMachine):
 
     @invariant()
     def who_saw_the_new_version_sees_it_until_an_abort(self) -> None:
-        table = table_of(self.rollout, self.champion)
+        table = self.rollout.table(self.champion)
         see = {e for e in ENTITIES if route(e, table).version == self.rollout.version}
         if self.rollout.state == "aborted":
             assert not see

@@ -12,6 +12,7 @@ from mlops_assets.core.sequential import (
     Prior,
     Sums,
     mean_difference,
+    more_evidence,
     share_difference,
     share_interval,
     split_evidence,
@@ -176,3 +177,26 @@ def test_a_split_of_three_arms_is_judged_as_one() -> None:
 def test_a_split_without_shares_is_refused(counts: list[int], shares: list[float]) -> None:
     with pytest.raises(DeclarationError, match="a count from 0"):
         split_evidence(counts, shares)
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_evidence_on_more_errors_is_the_average_over_all_unfair_coins(more: int, less: int) -> None:
+    q = (np.arange(100_000) + 0.5) / 200_000 + 0.5
+    terms = more * np.log(2 * q) + less * np.log(2 - 2 * q)
+    expected = float(np.log(np.mean(np.exp(terms - terms.max()))) + terms.max())
+    found = more_evidence(Sums(500, more, more), Sums(500, less, less))
+    assert found == pytest.approx(expected, abs=0.01)
+
+
+def test_evidence_on_more_errors_grows_with_them_and_needs_no_rows_without_any() -> None:
+    rare = more_evidence(Sums(10**6, 30, 30), Sums(10**6, 10, 10))
+    assert rare == more_evidence(Sums(30, 30, 30), Sums(10, 10, 10)) > 0
+    assert more_evidence(Sums(500, 40, 40), Sums(500, 10, 10)) > rare
+    assert more_evidence(Sums(500, 10, 10), Sums(500, 30, 30)) < 0
+    assert more_evidence(Sums(10**5, 10, 10), Sums(10**5, 9_000, 9_000)) < -1_000
+    assert more_evidence(Sums(), Sums()) == 0
+
+
+def test_evidence_on_more_errors_needs_values_from_0_to_1() -> None:
+    with pytest.raises(DataError, match="values from 0 to 1"):
+        more_evidence(Sums(2, 3.0, 5.0), Sums())

@@ -23,3 +23,16 @@ def platform(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     monkeypatch.setenv("DAGSTER_HOME", "")  # set by a run, so put back after it
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "0")
     return Platform(Settings())
+
+
+@pytest.fixture(autouse=True)
+def _no_instance_is_remembered() -> Iterator[None]:
+    """Contexts that a test builds over an instance with files let Dagster remember it for good.
+
+    The next definitions that are loaded in the process would ask it, and it is gone.
+    """
+    from dagster._core.storage.defs_state.base import _current_storage
+
+    before = _current_storage.get()
+    yield
+    _current_storage.set(before)

@@ -14,17 +14,10 @@ from mlops_assets.errors import ApprovalError, ReleaseRefusedError
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import CHAMPION
+from mlops_assets_tests import third_party
 from mlops_assets_tests.defs.release_shop import LENIENT, UNDECIDED, trainable
 
-pytestmark = [
-    # Third parties while they are imported and used for the first time.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:.*[Tt]ype hint:UserWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = third_party.WARNS
 
 
 def run(platform: Platform, spec: ModelSpec) -> main_job.Outcome:

@@ -17,20 +17,11 @@ from mlops_assets.defs.build import build_definitions
 from mlops_assets.defs.instance import opened
 from mlops_assets.stores import registry
 from mlops_assets.stores.registry import CHAMPION
+from mlops_assets_tests import third_party
 from mlops_assets_tests.end_to_end.conftest import Flights
 from mlops_assets_tests.end_to_end.squared import SQUARED, TYPE
 
-pytestmark = [
-    pytest.mark.end_to_end,
-    # Third parties while they are imported and used for the first time; our own warn as errors.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    # MLflow's advice on type hints of models that are not ours.
-    pytest.mark.filterwarnings("ignore:.*[Tt]ype hint:UserWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.end_to_end, *third_party.WARNS]
 SPEC = SPECS[0]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copytree
 
 import pytest
 
@@ -10,8 +9,9 @@ from mlops_assets.platform import Platform
 from mlops_assets.serving.options import ServeOptions
 from mlops_assets.serving.worker import Worker
 from mlops_assets.settings import Settings
+from mlops_assets_tests.serving.rollout_home import staged
 from mlops_assets_tests.serving.running import Client, in_thread
-from mlops_assets_tests.serving.shop_home import NOW, built, specs_in
+from mlops_assets_tests.serving.shop_home import NOW, built, copied, specs_in
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +39,19 @@ def client(worker: Worker) -> Iterator[Client]:
 @pytest.fixture
 def own_shop(shop: Platform, tmp_path: Path) -> Platform:
     """A copy of the home, for tests that change it."""
-    root = tmp_path / "shop"
-    copytree(shop.settings.root, root)
+    root = copied(shop.settings.root, tmp_path / "shop")
     return Platform(Settings(home=root, now=NOW))
+
+
+@pytest.fixture(scope="session")
+def staged_home(shop: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a champion and a challenger by the ledger: nobody changes it."""
+    return staged(shop, tmp_path_factory.mktemp("staged") / "home")
+
+
+@pytest.fixture
+def rolling(staged_home: Path, tmp_path: Path) -> Iterator[Platform]:
+    """A copy of that home, for tests that roll out."""
+    platform = Platform(Settings(home=copied(staged_home, tmp_path / "rolling"), now=NOW))
+    yield platform
+    platform.ledger.close()

@@ -18,7 +18,8 @@ from typing import Any
 from mlops_assets.serving.app import app_of
 from mlops_assets.serving.worker import Worker
 
-PATIENCE = 40.0
+PATIENCE = 120.0
+"""Seconds: a server starts in ten, on a machine that has other things to do in a minute."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,16 @@ class Client:
 
 
 @contextmanager
-def in_thread(worker: Worker) -> Iterator[Client]:
+def in_thread(worker: Worker, **config: Any) -> Iterator[Client]:
     """A worker behind uvicorn in a thread of this process."""
     import uvicorn
+
+    quiet = {"log_config": None, "ws": "none", "server_header": False}
 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        config = uvicorn.Config(app_of(worker), log_config=None, ws="none", server_header=False)
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(uvicorn.Config(app_of(worker), **quiet, **config))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         try:

@@ -6,6 +6,7 @@
 import datetime as dt
 import os
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mlops_assets.core import tasks
 from mlops_assets.core.tasks import Fitted
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.platform import Platform
+from mlops_assets.serving_policy import ServingPolicy
 from mlops_assets.settings import Settings
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import ModelVersion
@@ -55,7 +57,7 @@ def specs_in(folder: Path) -> tuple[ModelSpec, ...]:
         categories=("shop",),
         estimators={"boosting": classifier},
         calibrations=("venn_abers",),
-        tags={"serving.overrides": "amount_2d"},
+        serving=ServingPolicy(overrides=("amount_2d",)),
     )
     second = first.model_copy(
         update={
@@ -105,6 +107,12 @@ def register(platform: Platform, spec: ModelSpec, seed: int = 0) -> ModelVersion
     example = pd.DataFrame([{**FEATURES}])[list(spec.inputs)]
     with mlflow.start_run(run_id=run_id):
         return platform.registry.register(spec.name, run_id, fitted(spec, seed), example, {}, {})
+
+
+def copied(home: Path, folder: Path) -> Path:
+    """A copy of a home without what others have asked of it: a log that is written meanwhile."""
+    logs = ignore_patterns("inference_log", "outcomes_log")
+    return Path(copytree(home, folder, ignore=logs))
 
 
 def built(home: Path) -> Platform:

@@ -211,7 +211,10 @@ def test_every_example_of_the_pages_runs(client: Client) -> None:
     for path, methods in found["paths"].items():
         for example in _examples(methods):
             answer = client.post(path, example)
-            assert answer.status in (200, 202), (path, example, answer.body)
+            # Whether a move is possible depends on what is open; it is never a bad request.
+            moves = path.split("/")[3:4] in (["rollout"], ["experiment"], ["rollback"])
+            fits = (200, 202, 404, 409) if moves else (200, 202)
+            assert answer.status in fits, (path, example, answer.body)
             ran.append(path)
     assert "/models/returns/predict" in ran
     assert client.get("/docs").status == 200

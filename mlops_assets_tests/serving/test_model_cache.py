@@ -12,7 +12,7 @@ from mlops_assets.errors import ArtifactError
 from mlops_assets.platform import Platform
 from mlops_assets.serving.model_cache import RETRY_SECONDS, ModelCache
 from mlops_assets.serving.refusals import Refusal
-from mlops_assets.serving.traffic import ChampionTraffic, Plan
+from mlops_assets.serving.traffic import Plan
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets_tests.serving.shop_home import FEATURES, specs_in
 
@@ -24,11 +24,15 @@ class Said:
 
     def __init__(self, plan: Plan | None) -> None:
         self.plan, self.away = plan, False
+        self.told: list[tuple[str, str, str]] = []
 
     def table(self, model: str) -> Plan | None:
         if self.away:
             raise ConnectionError
         return self.plan
+
+    def refused(self, model: str, version: str, reason: str) -> None:
+        self.told.append((model, version, reason))
 
 
 class World:
@@ -173,10 +177,3 @@ def test_a_loaded_version_has_predicted_and_has_the_quick_way(world: World) -> N
     served = world.cache.get("returns").models["1"]
     assert served.quick is not None
     assert served.predict([list(FEATURES.values())])["probability"].shape == (1,)
-
-
-def test_the_champion_alias_is_the_traffic(shop: Platform) -> None:
-    plan = ChampionTraffic(shop.registry).table("returns")
-    assert plan is not None
-    assert (plan.table, plan.versions[CHAMPION].version) == (champion_only("1"), "1")
-    assert ChampionTraffic(shop.registry).table("nothing") is None

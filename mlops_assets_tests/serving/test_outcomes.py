@@ -78,3 +78,51 @@ def test_a_regression_takes_a_number(client: Client) -> None:
 
 def test_an_unknown_model_takes_none(client: Client) -> None:
     assert send(client, {"label": 1, "prediction_id": "p"}, model="nothing").status == 404
+
+
+@pytest.mark.parametrize("label", [{}, {"label": 0}])
+def test_values_are_kept_beside_a_label_or_alone(
+    client: Client, worker: Worker, label: dict[str, int]
+) -> None:
+    outcome = {**label, "prediction_id": f"v{len(label)}", "values": {"revenue": 12, "m_2": -0.5}}
+    assert send(client, outcome).status == 202
+    [record] = [one for one in kept(worker) if one["id"] == outcome["prediction_id"]]
+    assert record["values"] == {"revenue": 12.0, "m_2": -0.5}
+    assert record["number"] == label.get("label")
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({}, ".values"),
+        ([1], ".values"),
+        (1, ".values"),
+        ({f"n{i}": 1 for i in range(21)}, ".values"),
+        ({"Revenue": 1}, ".values"),
+        ({"a b": 1}, ".values"),
+        ({"n" * 65: 1}, ".values"),
+        ({"revenue": "1"}, ".values.revenue"),
+        ({"revenue": True}, ".values.revenue"),
+        ({"revenue": None}, ".values.revenue"),
+        ({"revenue": [1]}, ".values.revenue"),
+    ],
+)
+def test_what_are_no_values_are_refused_and_none_of_the_request_is_kept(
+    client: Client, worker: Worker, values: Any, field: str
+) -> None:
+    before = len(kept(worker))
+    found = send(client, {"label": 1, "prediction_id": "good"},
+                 {"prediction_id": "p", "values": values})  # fmt: skip
+    assert (found.status, found.json["field"]) == (400, f"outcomes[1]{field}")
+    assert len(kept(worker)) == before
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "9" * 400])
+def test_a_value_that_is_not_finite_is_refused(client: Client, number: str) -> None:
+    body = f'{{"outcomes": [{{"prediction_id": "p", "values": {{"revenue": {number}}}}}]}}'
+    assert client.post("/models/returns/outcomes", body.encode()).status == 400
+
+
+def test_a_label_of_null_is_refused_beside_values_too(client: Client) -> None:
+    found = send(client, {"label": None, "prediction_id": "p", "values": {"revenue": 1}})
+    assert (found.status, found.json["field"]) == (400, "outcomes[0].label")

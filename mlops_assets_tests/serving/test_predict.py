@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from mlops_assets.core import tasks
+from mlops_assets.platform import Platform
 from mlops_assets.serving.columns import input_columns
+from mlops_assets.serving.options import ServeOptions
 from mlops_assets.serving.served_model import frame_of
 from mlops_assets.serving.worker import INFERENCE_LOG, Worker
 from mlops_assets_tests.serving.running import Client
-from mlops_assets_tests.serving.shop_home import FEATURES, KNOWN
+from mlops_assets_tests.serving.shop_home import FEATURES, KNOWN, specs_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
 
@@ -149,3 +151,18 @@ def test_an_answer_that_cannot_be_logged_is_not_given(
     found = client.post(PREDICT, {"features": [FEATURES]})
     assert (found.status, "retry-after" in found.headers) == (503, True)
     assert str(tmp_path) not in found.body.decode()
+
+
+def test_a_feature_without_a_value_has_the_default_of_the_spec_and_says_so(
+    shop: Platform,
+) -> None:
+    spec = specs_in(shop.settings.root)[0]
+    policy = spec.serving.model_copy(update={"defaults": {"amount_2d": 5.0}})
+    defaulted = spec.model_copy(update={"serving": policy})
+    rows = Worker(shop, (defaulted,), ServeOptions()).rows["returns"]
+    rows.online.open()
+    (known,) = rows.of_entities([KNOWN], "entities")
+    assert "amount_2d" not in known.statuses
+    (found,) = rows.of_entities([{**KNOWN, "item": "pot"}], "entities")
+    assert dict(zip(spec.inputs, found.values, strict=True))["amount_2d"] == 5.0
+    assert found.statuses["amount_2d"] == "DEFAULTED"

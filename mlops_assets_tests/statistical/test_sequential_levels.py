@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from mlops_assets.core.guardrails import SPLIT_LEVEL, Action, Guardrail, traffic_needed, verdict
-from mlops_assets.core.sequential import Prior, Sums, share_interval, split_evidence
+from mlops_assets.core.sequential import (
+    Prior,
+    Sums,
+    more_evidence,
+    share_interval,
+    split_evidence,
+)
 from mlops_assets_tests.statistical.test_gate_levels import _at_least, _at_most
 
 pytestmark = pytest.mark.statistical
@@ -140,3 +146,21 @@ def test_a_right_split_is_almost_never_called_broken_and_a_wrong_one_is_found() 
 
     assert broken(0.5) <= 0.005 * runs
     assert broken(0.515) >= 0.95 * runs
+
+
+@pytest.mark.parametrize("values", ["flags", "shares"])
+def test_evidence_on_more_errors_seldom_grows_on_equal_arms_at_any_look(values: str) -> None:
+    rng, runs, alpha = np.random.default_rng(31), 4_000, 0.05
+    ever = 0
+    for _ in range(runs):
+        drawn = rng.random(400) < 0.5
+        sizes = np.ones(400) if values == "flags" else rng.beta(0.5, 0.5, 400)
+        canary, control = (np.cumsum(sizes * arm)[19::20] for arm in (drawn, ~drawn))
+        looks = zip(canary, control, strict=True)
+        ever += any(
+            more_evidence(Sums(10**4, one, one), Sums(10**4, other, other)) > -log(alpha)
+            for one, other in looks
+        )
+    print(f"\n{values}: {ever / runs:.2%} of {runs:,} at 20 looks")
+    assert ever > 0
+    assert _at_most(ever, alpha, runs)

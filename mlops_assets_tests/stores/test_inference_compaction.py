@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -251,9 +252,21 @@ def test_days_beyond_retention_are_removed_with_what_was_set_aside(
         path.parent.mkdir(exist_ok=True)
         path.touch()
         os.utime(path, ((NOON - age * DAY).timestamp(),) * 2)
-    assert expire(folder, lake, 2, TODAY) == (TODAY - 3 * DAY,)
+    assert expire(folder, lake, {"shop": 2}, TODAY) == (TODAY - 3 * DAY,)
     assert ids(lake) == ["0", "1", "2"]
     assert [path.name for path in (folder / "damaged").iterdir()] == ["young.jsonl"]
+
+
+def test_a_model_that_is_kept_shorter_loses_its_rows_alone(folder: Path, lake: Lake) -> None:
+    logged(folder, *(prediction(f"long{i}", NOON - i * DAY) for i in range(3)))
+    logged(folder, *(replace(prediction(f"s{i}", NOON - i * DAY), model="short") for i in range(3)))
+    compact(folder, lake)
+    for _ in range(2):
+        assert expire(folder, lake, {"shop": 9, "short": 1}, TODAY) == ()
+        assert sorted(ids(lake)) == ["long0", "long1", "long2", "s0", "s1"]
+    logged(folder, prediction("late", NOON - 2 * DAY))
+    compact(folder, lake)  # what is in a rewritten day is still known
+    assert sorted(ids(lake)) == ["late", "long0", "long1", "long2", "s0", "s1"]
 
 
 def test_ten_killed_writers_lose_nothing_that_they_acknowledged_and_double_nothing(

@@ -8,9 +8,11 @@ import dagster as dg
 
 from mlops_assets import judgement
 from mlops_assets.core import tasks
+from mlops_assets.core.ledger_chain import Record
 from mlops_assets.core.training import FittedModel
-from mlops_assets.defs import keys, records
+from mlops_assets.defs import keys, records, retraining
 from mlops_assets.defs.tracking import mlflow_run
+from mlops_assets.monitoring.reference import keep_reference, make_reference
 from mlops_assets.platform import (
     THREADS_TAG,
     Platform,
@@ -55,12 +57,35 @@ def candidate_asset(spec: ModelSpec) -> dg.AssetsDefinition:
                 # Known only now: libraries load OpenMP when they are used.
                 tags={**tags, THREADS_TAG: str(openmp_threads())},
             )
+            document = make_reference(platform, spec, data, fitted)
+            keep_reference(platform, spec, version, document)
+        _note_retrain(context.run, platform, spec, version)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(f"{spec.name}/{version.version}"),
             metadata=_metadata(platform, version, snapshot),
         )
 
     return candidate
+
+
+def _note_retrain(
+    run: dg.DagsterRun, platform: Platform, spec: ModelSpec, version: ModelVersion
+) -> None:
+    """Have the ledger say why a model was trained again, where a run was a retrain."""
+    if run.tags.get(retraining.TAG) != spec.name:
+        return
+    platform.ledger.append(
+        Record(
+            action="retrain",
+            model=spec.name,
+            actor=platform.settings.who,
+            reason=run.tags.get(retraining.CAUSE, retraining.BY_HAND),
+            version=version.version,
+            evidence={"dagster_run": run.run_id},
+            snapshot=version.tags.get("mlops.snapshot"),
+            git_commit=version.tags.get("mlops.git_commit"),
+        )
+    )
 
 
 def version_tags(spec: ModelSpec, data: TrainingSet, run_id: str, who: str) -> dict[str, str]:

@@ -45,7 +45,7 @@ def online_asset(specs: tuple[ModelSpec, ...]) -> dg.AssetsDefinition:
 
 def moment(platform: Platform, view: FeatureView) -> dt.datetime:
     """The time up to which a view is loaded: the present, or the end of the view's calendar."""
-    now = platform.settings.now or dt.datetime.now(dt.UTC)
+    now = platform.now
     if view.calendar.end is None:
         return now
     return min(now, dt.datetime.combine(view.calendar.end, dt.time(), dt.UTC))

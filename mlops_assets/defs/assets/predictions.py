@@ -5,6 +5,7 @@ import json
 import dagster as dg
 
 from mlops_assets.defs import keys, metadata
+from mlops_assets.defs.automation import after_release
 from mlops_assets.inference import batch
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
@@ -22,6 +23,7 @@ def predictions_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         description=f"Predictions of the champion of {spec.name} after its holdout, by day.",
         deps=[keys.champion(spec), keys.FEATURE_REGISTRY, keys.rows(spec.rows)],
         owners=list(spec.owners),
+        automation_condition=after_release(spec),
     )
     def batch_predictions(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]

@@ -1,5 +1,6 @@
 """The training set: entity rows with labels, splits, and features as known at each row's time."""
 
+import datetime as dt
 import json
 
 import dagster as dg
@@ -10,13 +11,14 @@ from mlops_assets.core import splits
 from mlops_assets.core.labels import LabelSummary, refuse_unlearnable
 from mlops_assets.defs import keys, metadata
 from mlops_assets.defs.assets.features import digests, raw_marks
+from mlops_assets.errors import DeclarationError
 from mlops_assets.inference import batch
 from mlops_assets.platform import Platform
 from mlops_assets.recipe import learned_windows, recipe
 from mlops_assets.spec import ModelSpec
-from mlops_assets.stores.training_sets import SPLIT
+from mlops_assets.stores.training_sets import SPLIT, declared
 from mlops_assets.tables import EVENT_TIME
-from mlops_assets.windows import SPLITS
+from mlops_assets.windows import SPLITS, Windows
 
 
 class TrainingSetConfig(dg.Config):
@@ -26,6 +28,32 @@ class TrainingSetConfig(dg.Config):
         default="",
         description="Month to hold out (YYYY-MM); empty takes the windows of the spec.",
     )
+    until: str = Field(
+        default="",
+        description="Day (YYYY-MM-DD) before which holdout ends: the spec's windows are moved.",
+    )
+
+    def windows(self, spec: ModelSpec) -> Windows:
+        """The windows that the run chose.
+
+        Raises:
+            DeclarationError: two choices, or a day that is none.
+        """
+        if self.holdout and self.until:
+            raise DeclarationError(
+                f"a holdout month {self.holdout} and a holdout until {self.until}",
+                expected="one of them",
+                do="leave one of them empty",
+            )
+        if not self.until:
+            return spec.windows.for_holdout(self.holdout) if self.holdout else spec.windows
+        try:
+            end = dt.date.fromisoformat(self.until)
+        except ValueError as wrong:
+            raise DeclarationError(
+                f"{self.until!r} is not a day", expected="YYYY-MM-DD", do="correct the config"
+            ) from wrong
+        return spec.windows.until(end, train_days=spec.retraining.train_days)
 
 
 def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -46,7 +74,7 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     def training_set(
         config: TrainingSetConfig, platform: dg.ResourceParam[Platform]
     ) -> dg.MaterializeResult:
-        windows = spec.windows.for_holdout(config.holdout) if config.holdout else spec.windows
+        windows = config.windows(spec)
         rows = batch.entity_rows(platform, spec, windows.train.start, windows.holdout.end)
         times = rows[EVENT_TIME].dt.tz_localize(None).to_numpy()
         known = rows[spec.label.known_at].dt.tz_localize(None).to_numpy()
@@ -67,11 +95,7 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         for view in spec.features.views:
             marks.update(raw_marks(platform, view))
         manifest = {
-            "model": spec.name,
-            "task": spec.task,
-            "inputs": list(spec.inputs),
-            "label": spec.label.column,
-            "known_at": spec.label.known_at,
+            **declared(spec),
             "windows": json.loads(windows.model_dump_json()),
             "rows": {name: labels[name].rows for name in SPLITS},
             "purged": counts.get(splits.PURGED, 0),

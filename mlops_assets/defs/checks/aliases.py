@@ -1,5 +1,7 @@
 """Do the aliases in MLflow say what the ledger says? A check, and a sensor that asks each minute.
 
+The sensor also tells Dagster of champions that were made without a run.
+
 Nothing is put back by itself: whether a move by hand is reverted or adopted is a person's decision.
 """
 
@@ -8,7 +10,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from mlops_assets.core.release_state import Drift
-from mlops_assets.defs import keys
+from mlops_assets.defs import keys, releasing
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 
@@ -51,6 +53,10 @@ def alias_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
     def alias_matches_ledger_sensor(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
     ) -> dg.SensorResult | dg.SkipReason:
+        settings = platform.settings
+        if not (settings.tracking_uri or (settings.mlflow / "mlflow.db").exists()):
+            # Looking would make the database, beside a first run that makes it too.
+            return dg.SkipReason("nothing was ever registered here")
         if not any(platform.registry.aliases(spec.name) for spec in models):
             return dg.SkipReason("no model has an alias yet")
         found = []
@@ -58,21 +64,28 @@ def alias_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
             releases = platform.releases(spec)
             releases.reconcile(spec.name, actor=platform.settings.who)
             found.append((spec, releases.drift(spec.name)))
+        moved = [releasing.unseen(context.instance, platform, spec) for spec in models]
+        champions = [event for event in moved if event is not None]
         state = "; ".join(told(spec, drift) for spec, drift in found)
         if state == context.cursor:
+            if champions:
+                return dg.SensorResult(asset_events=champions, cursor=state)
             return dg.SkipReason(state)
         # Only what changed is news; the history of a check is no log of ticks.
         return dg.SensorResult(
             asset_events=[
-                dg.AssetCheckEvaluation(
-                    asset_key=keys.champion(spec),
-                    check_name=NAME,
-                    passed=not drift,
-                    severity=dg.AssetCheckSeverity.ERROR,
-                    description=told(spec, drift),
-                    metadata={"drift": told(spec, drift)},
-                )
-                for spec, drift in found
+                *champions,
+                *(
+                    dg.AssetCheckEvaluation(
+                        asset_key=keys.champion(spec),
+                        check_name=NAME,
+                        passed=not drift,
+                        severity=dg.AssetCheckSeverity.ERROR,
+                        description=told(spec, drift),
+                        metadata={"drift": told(spec, drift)},
+                    )
+                    for spec, drift in found
+                ),
             ],
             cursor=state,
         )

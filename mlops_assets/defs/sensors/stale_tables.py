@@ -11,6 +11,7 @@ import dagster as dg
 
 from mlops_assets.core import fingerprint
 from mlops_assets.defs import keys, partitions, staleness
+from mlops_assets.defs.runs import IN_PROGRESS, LONGEST_RUN, REASON, STATE
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import DataError
 from mlops_assets.platform import Platform
@@ -18,18 +19,11 @@ from mlops_assets.recipe import source_marks
 from mlops_assets.spec import ModelSpec, all_sources
 
 SECONDS = 60
-LONGEST_RUN = dt.timedelta(hours=6)
-"""A run that was started before and never ended is taken for one that was killed."""
 
-IN_PROGRESS = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-REASON = "mlops_assets/reason"
-"""Tag of a run that says why it was started."""
+FIRST_PAUSE, LONGEST_PAUSE = dt.timedelta(minutes=5), dt.timedelta(hours=6)
+"""Pause after a run that failed, doubled by every further one up to the longest."""
+
+MOST_FAILURES = 100
 
 
 def stale_tables_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
@@ -63,17 +57,30 @@ def stale_tables_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
             return dg.SkipReason("every table is what its sources say")
         days = f"{found.days[0]} to {found.days[1]}" if found.days else "no days"
         named = ", ".join(key.to_user_string() for key in stale)
-        # Asked for once until some run succeeds: one that fails is not started over and over.
-        done = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1)
         wholes = {name: mark.whole for name, mark in marks.items()}
+        done = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1)
         state = fingerprint.of_values(wholes, named, days, [run.run_id for run in done])
+        # Asked for once until some run succeeds; one that fails again after longer and longer
+        # pauses, because what it lacked may have come back.
+        failed = instance.get_run_records(dg.RunsFilter(tags={STATE: state}), limit=MOST_FAILURES)
+        if failed and (wait := _wait(failed, dt.datetime.now(dt.UTC))):
+            return dg.SkipReason(f"{len(failed)} runs failed; tried again at {wait}")
         return dg.RunRequest(
-            run_key=state,
+            run_key=f"{state}/{len(failed)}",
             asset_selection=list(stale),
             tags={
+                STATE: state,
                 REASON: f"stale: {named} ({days})"[:250],
                 **(partitions.tags(*found.days) if found.days else {}),
             },
         )
 
     return stale_tables
+
+
+def _wait(failed: Sequence[dg.RunRecord], now: dt.datetime) -> dt.datetime | None:
+    """When a run that failed is tried again; None for now."""
+    ended = max(record.end_time or record.create_timestamp.timestamp() for record in failed)
+    pause = min(FIRST_PAUSE * 2 ** (len(failed) - 1), LONGEST_PAUSE)
+    until = dt.datetime.fromtimestamp(ended, dt.UTC) + pause
+    return until if until > now else None

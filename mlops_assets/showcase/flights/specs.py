@@ -13,7 +13,7 @@ from mlops_assets.showcase.flights.estimators import (
 )
 from mlops_assets.showcase.flights.features import FLIGHT_FEATURES, flights_in_utc
 from mlops_assets.showcase.flights.source import AIRPORTS, FLIGHTS
-from mlops_assets.spec import FoldPolicy, Label, ModelSpec, Slice
+from mlops_assets.spec import FoldPolicy, Label, Metric, ModelSpec, Slice
 from mlops_assets.tables import Column, EntityRows, Tables
 from mlops_assets.windows import Windows
 
@@ -73,6 +73,7 @@ SLICES = (
 )
 # Four months of flights: on fewer, models that need much data lose for no fault of theirs.
 FOLDS = FoldPolicy(most_rows=120_000)
+METRICS = (Metric(name="minutes_lost", better="lower", unit="minutes"),)
 WINDOWS = Windows.monthly(TRAIN_START, holdout="2013-11")
 OWNERS = ("team:flight-operations",)
 
@@ -91,6 +92,7 @@ FLIGHT_DELAY = ModelSpec(
     },
     folds=FOLDS,
     slices=SLICES,
+    metrics=METRICS,
     windows=WINDOWS,
     owners=OWNERS,
 )
@@ -108,6 +110,7 @@ ARRIVAL_DELAY = ModelSpec(
     unit="minutes",
     folds=FOLDS,
     slices=SLICES,
+    metrics=METRICS,
     windows=WINDOWS,
     owners=OWNERS,
 )

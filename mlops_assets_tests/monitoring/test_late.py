@@ -1,0 +1,103 @@
+"""Exactly the windows that hold something new are computed again."""
+
+import datetime as dt
+
+from mlops_assets.monitoring.late import stale
+from mlops_assets_tests.monitoring.world import DAY, FIRST, NOW, START, World, date
+
+
+def filled(world: World, days: int) -> dict[int, list[dict]]:
+    rows = {number: world.predict(number, 120) for number in range(days)}
+    for number in rows:
+        world.label(rows[number][:100])
+    return rows
+
+
+def current(world: World, as_of: dt.datetime) -> None:
+    for day in stale(world.platform, world.spec, as_of).days:
+        world.day((day - FIRST).days, as_of)
+
+
+def short(world: World) -> None:
+    policy = world.spec.monitoring.model_copy(update={"trailing_days": 2})
+    world.spec = world.spec.model_copy(update={"monitoring": policy})
+
+
+AS_OF = START + 6 * DAY
+
+
+def test_all_days_are_stale_at_first_and_none_once_they_are_computed(world: World) -> None:
+    filled(world, 5)
+    # Served: silent days up to yesterday are windows too.
+    assert stale(world.platform, world.spec, AS_OF).days == tuple(date(n) for n in range(6))
+    current(world, AS_OF)
+    assert stale(world.platform, world.spec, AS_OF).days == ()
+
+
+def test_a_late_label_makes_its_day_and_those_that_trail_it_stale(world: World) -> None:
+    short(world)
+    rows = filled(world, 5)
+    current(world, AS_OF)
+    world.label(rows[1][100:], after=dt.timedelta(hours=1))
+    assert stale(world.platform, world.spec, AS_OF).days == (date(1), date(2))
+
+
+def test_a_label_that_was_corrected_makes_its_day_stale(world: World) -> None:
+    short(world)
+    rows = filled(world, 5)
+    current(world, AS_OF)
+    row = rows[1][0]
+    world.label([{**row, "y": 1 - row["y"]}], after=dt.timedelta(hours=4))
+    assert stale(world.platform, world.spec, AS_OF).days == (date(1), date(2))
+
+
+def test_a_late_record_makes_its_day_stale(world: World) -> None:
+    short(world)
+    filled(world, 5)
+    current(world, AS_OF)
+    world.predict(3, 20, seed=8)
+    assert stale(world.platform, world.spec, AS_OF).days == (date(3), date(4))
+
+
+def test_a_label_that_is_not_known_yet_makes_nothing_stale(world: World) -> None:
+    rows = filled(world, 5)
+    current(world, AS_OF)
+    world.label(rows[4][100:], after=4 * DAY)
+    assert stale(world.platform, world.spec, AS_OF).days == ()
+    later = AS_OF + 3 * DAY
+    assert date(4) in stale(world.platform, world.spec, later).days
+
+
+def test_a_day_becomes_stale_when_its_labels_are_due(world: World) -> None:
+    filled(world, 3)
+    early = START + 3 * DAY
+    current(world, early)
+    assert stale(world.platform, world.spec, early).days == ()
+    assert date(2) in stale(world.platform, world.spec, early + DAY).days
+
+
+def test_a_version_whose_reference_could_not_be_read_is_computed_again_once_it_can(
+    world: World,
+) -> None:
+    filled(world, 3)
+    as_of = START + 3 * DAY
+    kept = world.references.pop("1")
+    current(world, as_of)
+    assert stale(world.platform, world.spec, as_of).days == ()
+    world.references["1"] = kept
+    assert stale(world.platform, world.spec, as_of).days == tuple(date(n) for n in range(3))
+
+
+def test_a_week_is_stale_with_its_days(world: World) -> None:
+    filled(world, 7)
+    as_of = START + 9 * DAY
+    assert stale(world.platform, world.spec, as_of).weeks == (FIRST, FIRST + 7 * DAY)
+    current(world, as_of)
+    world.week(as_of)
+    assert stale(world.platform, world.spec, as_of).weeks == (FIRST + 7 * DAY,)
+
+
+def test_a_model_without_predictions_has_no_windows(world: World) -> None:
+    assert stale(world.platform, world.spec, NOW) == type(stale(world.platform, world.spec, NOW))(
+        (), ()
+    )
