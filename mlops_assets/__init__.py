@@ -11,6 +11,7 @@ _HOMES = {
         "FoldPolicy",
         "GatePolicy",
         "Label",
+        "Metric",
         "ModelSpec",
         "ReleasePolicy",
         "Search",
@@ -26,6 +27,9 @@ _HOMES = {
         "RequestFeatures",
         "Source",
     ),
+    "mlops_assets.monitoring_policy": ("MonitoringPolicy",),
+    "mlops_assets.retraining_policy": ("RetrainingPolicy",),
+    "mlops_assets.serving_policy": ("RolloutPolicy", "ServingPolicy"),
     "mlops_assets.windows": ("Window", "Windows"),
     "mlops_assets.defs.build": ("build_definitions",),
 }

@@ -22,6 +22,7 @@ from mlops_assets.serving import command as serving
 if TYPE_CHECKING:
     import datetime as dt
 
+    from mlops_assets.settings import Settings
     from mlops_assets.spec import ModelSpec
     from mlops_assets.tables import FeatureView
 
@@ -72,20 +73,21 @@ def run(
 ) -> None:
     """Run the main job: from raw data to a gated champion and its predictions."""
     from mlops_assets import console as show
-    from mlops_assets.definitions import SPECS
+    from mlops_assets import declared
     from mlops_assets.defs import main_job
     from mlops_assets.platform import Platform
     from mlops_assets.settings import Settings
 
     console = show.console()
     platform, codes = Platform(Settings()), []
-    chosen = [_named(model, SPECS)] if model else list(SPECS)
+    specs = declared.specs(platform.settings)
+    chosen = [declared.named(specs, model)] if model else specs
     for spec in chosen:
         if len(chosen) > 1:
             console.rule(spec.name)
         outcome = main_job.run(
             platform,
-            SPECS,
+            specs,
             spec,
             holdout=holdout,
             everything=everything,
@@ -104,12 +106,13 @@ def status(as_json: Json = False) -> None:
     """Show models, versions, aliases and their last verdicts."""
     from dataclasses import asdict
 
-    from mlops_assets.definitions import SPECS
+    from mlops_assets import declared
     from mlops_assets.platform import Platform
     from mlops_assets.settings import Settings
 
-    registry = Platform(Settings()).registry
-    found = {spec.name: registry.versions(spec.name) for spec in SPECS}
+    platform = Platform(Settings())
+    specs = declared.specs(platform.settings)
+    found = {spec.name: platform.registry.versions(spec.name) for spec in specs}
     if as_json:
         document = {
             model: [
@@ -143,17 +146,14 @@ def card(
     model: Annotated[str, typer.Argument(help="Model; else the first.")] = "",
 ) -> None:
     """Print where the model card of a version is: one HTML file, for a browser or for print."""
-    from mlops_assets.definitions import SPECS
     from mlops_assets.platform import Platform
     from mlops_assets.reports.card import FILE
     from mlops_assets.settings import Settings
 
-    registry = Platform(Settings()).registry
-    typer.echo(
-        registry.report_file(
-            registry.version(_named(model or SPECS[0].name, SPECS).name, version), FILE
-        )
-    )
+    settings = Settings()
+    registry = Platform(settings).registry
+    found = registry.version(_named(model, settings).name, version)
+    typer.echo(registry.report_file(found, FILE))
 
 
 @app.command()
@@ -186,20 +186,21 @@ def dev() -> None:
 def list_features() -> None:
     """List the feature views with their keys, age limits and features."""
     from mlops_assets import console as show
-    from mlops_assets.definitions import SPECS
+    from mlops_assets import declared
+    from mlops_assets.settings import Settings
     from mlops_assets.spec import all_views
 
-    show.console().print(show.views(all_views(SPECS)))
+    show.console().print(show.views(all_views(declared.specs(Settings()))))
 
 
 @features.command()
 def describe(view: Annotated[str, typer.Argument(help="Name of a feature view.")]) -> None:
     """Describe a feature view: columns with contracts, age limit, days, definition."""
     from mlops_assets import console as show
-    from mlops_assets.definitions import SPECS
     from mlops_assets.engines import duckdb as engine
+    from mlops_assets.settings import Settings
 
-    found = _view(view, SPECS)
+    found = _view(view, Settings())
     console = show.console()
     console.print(show.view(found))
     console.print(engine.definition(found), markup=False, soft_wrap=True)
@@ -213,15 +214,14 @@ def get(
 ) -> None:
     """Get the features of one key: the online values, or those known at a time."""
     from mlops_assets import console as show
-    from mlops_assets.definitions import SPECS
     from mlops_assets.engines import duckdb as engine
     from mlops_assets.platform import Platform
     from mlops_assets.settings import Settings
     from mlops_assets.stores.feature_store import references
 
-    found = _view(view, SPECS)
-    row, moment = _key(found, key), _time(at) if at else None
     platform = Platform(Settings())
+    found = _view(view, platform.settings)
+    row, moment = _key(found, key), _time(at) if at else None
     store = platform.features
     if not platform.lake.folder(engine.features(found)).exists():
         raise DataError(
@@ -258,12 +258,13 @@ def explain(
 
     from mlops_assets import console as show
     from mlops_assets.core import operating, operating_plot
-    from mlops_assets.definitions import SPECS
+    from mlops_assets.settings import Settings
 
     form = _form(plot) if plot else None
-    spec = _named(model or SPECS[0].name, SPECS)
+    settings = Settings()
+    spec = _named(model, settings)
     world = operating.World(spec.gates, base_rate, spec.confidence)
-    marks = _last_holdout(spec.name) if n is None else [n]
+    marks = _last_holdout(spec.name, settings) if n is None else [n]
     sizes = operating.sizes_shown(world, (*operating.SIZES, *marks)) if n is None else (n,)
     cells_at = cache(lambda rows: operating.cells_at(world, rows))
     console = show.console()
@@ -310,12 +311,10 @@ def _form(plot: Path) -> Literal["png", "svg"]:
     )
 
 
-def _last_holdout(model: str) -> list[int]:
+def _last_holdout(model: str, settings: "Settings") -> list[int]:
     """Rows on which the newest version was judged; nothing if there is no version yet."""
     from mlops_assets.platform import Platform
-    from mlops_assets.settings import Settings
 
-    settings = Settings()
     if not (settings.tracking_uri or (settings.mlflow / "mlflow.db").exists()):
         return []  # looking would make the database
     versions = Platform(settings).registry.versions(model)
@@ -323,11 +322,12 @@ def _last_holdout(model: str) -> list[int]:
     return [rows for rows in judged[:1] if rows]
 
 
-def _view(name: str, specs: Sequence["ModelSpec"]) -> "FeatureView":
+def _view(name: str, settings: "Settings") -> "FeatureView":
     """The feature view called `name`; UnknownNameError with the nearest names."""
+    from mlops_assets import declared
     from mlops_assets.spec import all_views
 
-    by_name = {view.name: view for view in all_views(tuple(specs))}
+    by_name = {view.name: view for view in all_views(declared.specs(settings))}
     if name not in by_name:
         raise UnknownNameError.of("feature view", name, by_name)
     return by_name[name]
@@ -362,12 +362,12 @@ def _time(words: str) -> "dt.datetime":
     return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
-def _named(model: str, specs: Sequence["ModelSpec"]) -> "ModelSpec":
-    """The spec called `model`."""
-    by_name = {spec.name: spec for spec in specs}
-    if model not in by_name:
-        raise UnknownNameError.of("model", model, by_name)
-    return by_name[model]
+def _named(model: str, settings: "Settings") -> "ModelSpec":
+    """The spec called `model`; the first without a name."""
+    from mlops_assets import declared
+
+    specs = declared.specs(settings)
+    return declared.named(specs, model) if model else specs[0]
 
 
 # Last, so that `run` is the first command of the help.

@@ -1,11 +1,10 @@
-"""The default code location: the models of the flights showcase.
+"""The default code location: the models that `MLOPS_SPECS` names, else those of the showcase.
 
-Your own code location is a module like this one, named in `workspace.yaml`.
+A code location with more in it is a module like this one, named in `workspace.yaml`.
 """
 
+from mlops_assets import declared
 from mlops_assets.defs.build import build_definitions
-from mlops_assets.showcase.flights.specs import SPECS
+from mlops_assets.settings import Settings
 
-__all__ = ["SPECS", "defs"]
-
-defs = build_definitions(SPECS)
+defs = build_definitions(declared.specs(Settings()))

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
 
     Args:
         home: folder of everything that is written (`MLOPS_HOME`).
+        specs: the models, as `module:ATTRIBUTE` (`MLOPS_SPECS`); those of the showcase when left
+            out.
         environment: first part of the names of MLflow experiments.
         project: second part of the names of MLflow experiments; the Feast project.
         tracking_uri: MLflow's backend store; empty means an SQLite file below `home`.
@@ -59,6 +61,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MLOPS_", frozen=True, extra="ignore")
 
     home: Path = Path(".mlops")
+    specs: str = "mlops_assets.showcase:SPECS"
     environment: Literal["development", "staging", "production"] = "development"
     project: str = "mlops_assets"
     tracking_uri: str = ""

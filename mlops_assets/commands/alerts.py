@@ -82,12 +82,16 @@ def waiting(as_json: Json = False) -> None:
 @alerts.command("open")
 def open_incidents(as_json: Json = False) -> None:
     """Show the incidents of all models that are open."""
+    from mlops_assets import declared
     from mlops_assets.platform import Platform
     from mlops_assets.settings import Settings
-    from mlops_assets.showcase.default import SPECS
 
     platform = Platform(Settings())
-    found = [one for spec in SPECS for one in platform.incidents.open(spec.name)]
+    found = [
+        one
+        for spec in declared.specs(platform.settings)
+        for one in platform.incidents.open(spec.name)
+    ]
     if as_json:
         rows = [
             {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops_assets.errors import DataError, LedgerError, UnknownNameError
+from mlops_assets.errors import DataError, LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -189,14 +189,12 @@ def _platform() -> "Platform":
 def opened(model: str) -> "tuple[Platform, ModelSpec]":
     """The platform and the spec of a model, whose unfinished moves are finished first."""
     # Not from `definitions`, which would bring Dagster along: a rollback is quick.
-    from mlops_assets.showcase.default import SPECS
+    from mlops_assets import declared
 
-    by_name = {spec.name: spec for spec in SPECS}
-    if model not in by_name:
-        raise UnknownNameError.of("model", model, by_name)
     platform = _platform()
-    platform.releases(by_name[model]).reconcile(model, actor=platform.settings.who)
-    return platform, by_name[model]
+    spec = declared.named(declared.specs(platform.settings), model)
+    platform.releases(spec).reconcile(model, actor=platform.settings.who)
+    return platform, spec
 
 
 def _say(entry: "Entry") -> None:

@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from mlops_assets.errors import UnknownNameError
-
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
@@ -33,24 +31,23 @@ def replay(
     a page, a picture and all facts as JSON. After Ctrl-C a second start takes what was trained.
     """
     from mlops_assets import console as show
+    from mlops_assets import declared
     from mlops_assets.platform import Platform
     from mlops_assets.replay import timeline
     from mlops_assets.replay.policy import ReplayPolicy
     from mlops_assets.replay.replay import end_day, first_day
     from mlops_assets.replay.replay import replay as walk
     from mlops_assets.settings import Settings
-    from mlops_assets.showcase.default import SPECS
 
-    by_name = {spec.name: spec for spec in SPECS}
-    if model not in by_name:
-        raise UnknownNameError.of("model", model, by_name)
+    platform = Platform(Settings())
+    spec = declared.named(declared.specs(platform.settings), model)
     chosen = ReplayPolicy.read(policy) if policy else ReplayPolicy()
     console, days = show.console(), (first_day(start), end_day(end))
     with timeline.Follower(console) as follower:
         try:
             found, files = walk(
-                Platform(Settings()),
-                by_name[model],
+                platform,
+                spec,
                 *days,
                 chosen,
                 name=policy.stem if policy else "",

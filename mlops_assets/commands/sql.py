@@ -25,22 +25,23 @@ def sql(
     ] = False,
 ) -> None:
     """Ask about predictions, monitors, features and the ledger; nothing can be changed."""
+    from mlops_assets import declared
     from mlops_assets import views as kept
     from mlops_assets.platform import Platform
     from mlops_assets.settings import Settings
-    from mlops_assets.showcase.default import SPECS
 
     platform = Platform(Settings())
+    specs = declared.specs(platform.settings)
     as_of = platform.now
     if views:
-        for name, statement in kept.statements(platform, SPECS, as_of).items():
+        for name, statement in kept.statements(platform, specs, as_of).items():
             typer.echo(f'CREATE OR REPLACE VIEW "{name}" AS {statement};')
         return
     asked = query or (
         "SELECT table_name AS view, string_agg(column_name, ', ' ORDER BY ordinal_position) "
         "AS columns FROM information_schema.columns GROUP BY table_name ORDER BY table_name"
     )
-    with kept.opened(platform, SPECS, as_of) as connection:
+    with kept.opened(platform, specs, as_of) as connection:
         found = kept.ask(connection, asked)
     match form:
         case "csv":

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mlops_assets.errors import DeclarationError, UnknownNameError
+from mlops_assets.errors import DeclarationError
 
 FAILED = 1
 """Exit code of a replay of which the server refused something, or that it did not live through."""
@@ -27,7 +27,6 @@ def traffic(
         typer.Option(help="Send features of each row's time, or ids whose features are online."),
     ] = "features",
     connections: Annotated[int, typer.Option(min=1, max=256, help="Most requests at a time.")] = 8,
-    specs: Annotated[str, typer.Option(help="The models, as module:ATTRIBUTE.")] = "",
 ) -> None:
     """Replay real rows as requests, and say what became of them when it became known.
 
@@ -39,8 +38,8 @@ def traffic(
     from rich.live import Live
 
     from mlops_assets import console as show
+    from mlops_assets import declared
     from mlops_assets.platform import Platform
-    from mlops_assets.serving.options import ServeOptions, load_specs
     from mlops_assets.settings import Settings
     from mlops_assets.traffic import printed, replay, source
     from mlops_assets.traffic.client import Server
@@ -49,17 +48,16 @@ def traffic(
     from mlops_assets.traffic.tally import Tally
 
     options = TrafficOptions(url=url, speed=speed_of(speed), by=by, connections=connections)
-    known = {spec.name: spec for spec in load_specs(specs or ServeOptions().specs)}
-    if model and model not in known:
-        raise UnknownNameError.of("model", model, known)
-    spec = known[model] if model else next(iter(known.values()))
+    platform = Platform(Settings())
+    specs = declared.specs(platform.settings)
+    spec = declared.named(specs, model) if model else specs[0]
     start, end = _day(since), _day(until)
     # Whatever stops us, there is a summary of what was sent.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console, server = show.console(), Server(options)
     replay.check(server, spec.name, options.url)
     with console.status(f"reading the rows of {spec.name}"):
-        table = source.table_of(Platform(Settings()), spec, start, end, by)
+        table = source.table_of(platform, spec, start, end, by)
     tally = Tally(rows=table.num_rows)
     console.print(f"{tally.rows:,} rows of {spec.name} by {by} to {options.url}", markup=False)
     with Live(

@@ -19,12 +19,13 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from mlops_assets import declared
 from mlops_assets.platform import Platform
 from mlops_assets.serving import experimenting, invocations, operate, outcomes, predict, v2
 from mlops_assets.serving.bodies import refused
 from mlops_assets.serving.limits import Guard
 from mlops_assets.serving.metrics import CONTENT_TYPE
-from mlops_assets.serving.options import ServeOptions, load_specs
+from mlops_assets.serving.options import ServeOptions
 from mlops_assets.serving.refusals import Refusal
 from mlops_assets.serving.schemas import document
 from mlops_assets.serving.worker import Worker
@@ -38,13 +39,13 @@ def create() -> ASGIApp:
     """The app of a worker process, as the environment says."""
     from threadpoolctl import threadpool_limits
 
-    options = ServeOptions()
-    specs = load_specs(options.specs)
+    options, settings = ServeOptions(), Settings()
+    specs = declared.specs(settings)
     # Several workers with several threads each would only wait for each other.
     threadpool_limits(1)
     # A look at the registry shall hold a request up for a tenth of Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
-    return app_of(Worker(Platform(Settings()), specs, options, parent=os.getppid()))
+    return app_of(Worker(Platform(settings), specs, options, parent=os.getppid()))
 
 
 def app_of(worker: Worker) -> ASGIApp:

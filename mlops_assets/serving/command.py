@@ -15,14 +15,13 @@ def serve(
     host: Annotated[str, typer.Option(help="Address; beyond this machine with tokens only.")] = "",
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
-    specs: Annotated[str, typer.Option(help="The models, as module:ATTRIBUTE.")] = "",
 ) -> None:
     """Serve every model that has a champion; Ctrl-C finishes the requests in work and stops."""
     from mlops_assets.serving import server
     from mlops_assets.serving.options import ServeOptions
     from mlops_assets.settings import Settings
 
-    given = {"host": host or None, "port": port, "workers": workers, "specs": specs or None}
+    given = {"host": host or None, "port": port, "workers": workers}
     options = ServeOptions(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     server.serve(Settings(), options)
 

@@ -1,19 +1,15 @@
-"""How the server runs: address, workers, limits, and which models it serves.
+"""How the server runs: address, workers and limits.
 
 Read from variables that begin with `MLOPS_SERVE_`, so that worker processes find what the command
-was told. Where things are kept is in `settings`; what a model takes and says is in its spec.
+was told. Where things are kept, and which models there are, is in `settings`; what a model takes
+and says is in its spec.
 """
 
-import pkgutil
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mlops_assets.errors import DeclarationError
-from mlops_assets.spec import ModelSpec
-
-DEFAULT_SPECS = "mlops_assets.showcase.default:SPECS"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 PREFIX = "MLOPS_SERVE_"
 
@@ -25,7 +21,6 @@ class ServeOptions(BaseSettings):
         host: address to listen on; other than loopback only with tokens.
         port: port to listen on; 0 takes a free one.
         workers: processes, each with all models.
-        specs: the models, as `module:ATTRIBUTE`.
         most_body_bytes: largest body of a request.
         most_rows: most rows of a request.
         most_concurrent: requests in work at one time in a worker; more are answered 429.
@@ -44,7 +39,6 @@ class ServeOptions(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=256)
-    specs: str = DEFAULT_SPECS
     most_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     most_rows: int = Field(default=1_000, ge=1)
     most_concurrent: int = Field(default=128, ge=1)
@@ -60,28 +54,3 @@ class ServeOptions(BaseSettings):
         """The variables that give another process these options."""
         told = self.model_dump(exclude_none=True)
         return {f"{PREFIX}{name.upper()}": str(value) for name, value in told.items()}
-
-
-def load_specs(path: str) -> tuple[ModelSpec, ...]:
-    """The models at an import path.
-
-    Raises:
-        DeclarationError: when there are none.
-    """
-    try:
-        found = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DeclarationError(
-            f"the specs {path!r} cannot be imported: {error}",
-            expected="module:ATTRIBUTE, such as my_models.specs:SPECS",
-            do=f"correct --specs, or {PREFIX}SPECS",
-        ) from error
-    specs = (found,) if isinstance(found, ModelSpec) else found
-    listed = isinstance(specs, (tuple, list)) and len(specs) > 0
-    if not listed or not all(isinstance(one, ModelSpec) for one in specs):
-        raise DeclarationError(
-            f"{path!r} is a {type(found).__name__}",
-            expected="a ModelSpec, or a tuple of them",
-            do=f"correct --specs, or {PREFIX}SPECS",
-        )
-    return tuple(specs)

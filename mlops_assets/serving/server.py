@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlops_assets import declared
 from mlops_assets.errors import DeclarationError
 from mlops_assets.serving.auth import Tokens
 from mlops_assets.serving.metrics import FOLDER_VARIABLE
-from mlops_assets.serving.options import LOOPBACK, ServeOptions, load_specs
+from mlops_assets.serving.options import LOOPBACK, ServeOptions
 from mlops_assets.serving.request_log import LOGGING
 from mlops_assets.settings import Settings
 from mlops_assets.spec import ModelSpec
@@ -90,7 +91,7 @@ def serve(settings: Settings, options: ServeOptions) -> None:
 
     from mlops_assets.serving.connections import PatientProtocol
 
-    specs = load_specs(options.specs)
+    specs = declared.specs(settings)
     refuse_open_doors(settings, options)
     if not is_loopback(options.host):
         options = options.model_copy(update={"open_network": True})
@@ -101,7 +102,8 @@ def serve(settings: Settings, options: ServeOptions) -> None:
     # number of threads once, when it is loaded.
     options = options.model_copy(update={"metrics_folder": counts})
     os.environ |= options.as_environment
-    os.environ |= {"MLOPS_HOME": str(settings.root), FOLDER_VARIABLE: str(counts)}
+    os.environ |= {"MLOPS_HOME": str(settings.root), "MLOPS_SPECS": settings.specs}
+    os.environ |= {FOLDER_VARIABLE: str(counts)}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     config = uvicorn.Config(

@@ -3,10 +3,11 @@
 import dagster as dg
 
 from mlops_assets.core.tasks import GATES
-from mlops_assets.definitions import SPECS, defs
+from mlops_assets.definitions import defs
 from mlops_assets.defs import keys
 from mlops_assets.defs.checks import rollout
 from mlops_assets.monitoring.results import KINDS
+from mlops_assets.showcase.flights.specs import SPECS
 from mlops_assets_tests.architecture import graph
 
 

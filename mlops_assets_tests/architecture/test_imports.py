@@ -37,7 +37,7 @@ ALLOWED = {
     "outcomes": {"core", "monitoring", "platform", "rollouts", "stores", *DECLARATIONS},
     "experiments": {"core", "outcomes", "platform", "rollouts", "stores", *DECLARATIONS},
     "serving": {"core", "stores", "engines", "platform", "rollouts", *DECLARATIONS}
-    | {"experiments", "monitoring"},
+    | {"declared", "experiments", "monitoring"},
     "inference": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "traffic": {"engines", "inference", "platform", "serving", *DECLARATIONS},
     "recipe": {"core", "stores", "engines", "platform", *DECLARATIONS},
@@ -55,11 +55,12 @@ ALLOWED = {
     "dev_servers": {"errors", "settings"},
     "deploy": set(),
     "showcase": DECLARATIONS,
-    "definitions": {"defs", "showcase"},
+    "declared": DECLARATIONS,
+    "definitions": {"declared", "defs", "settings"},
     "commands": {"console", "core", "defs", "judgement", "lineage", "lineage_tree", "platform"}
-    | {"replay", "reproduce", "serving", "showcase", "stores", "traffic", *DECLARATIONS}
-    | {"drills", "experiments", "rollouts", "views"},
-    "cli": {"commands", "reports", "definitions", "defs", "console", "core", "dev_servers"}
+    | {"replay", "reproduce", "serving", "stores", "traffic", *DECLARATIONS}
+    | {"declared", "drills", "experiments", "rollouts", "views"},
+    "cli": {"commands", "reports", "declared", "defs", "console", "core", "dev_servers"}
     | {"engines", "platform", "serving", "stores", *DECLARATIONS},
     "__init__": {"defs", *DECLARATIONS},
 }  # fmt: skip
@@ -79,6 +80,9 @@ def imported(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            # `from mlops_assets import judgement` is about the module, not about the package.
+            inner = node.module == "mlops_assets"
+            yield from (f"mlops_assets.{one.name}" for one in node.names if inner)
             yield str(node.module)
 
 

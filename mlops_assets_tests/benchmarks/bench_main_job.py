@@ -16,10 +16,10 @@ from pathlib import Path
 
 import duckdb
 
-from mlops_assets.definitions import SPECS
 from mlops_assets.defs.instance import opened
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.settings import Settings
+from mlops_assets.showcase.flights.specs import SPECS
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 3

@@ -27,12 +27,12 @@ import dagster as dg
 
 from mlops_assets.core import card_plots, evidence, plots, tasks
 from mlops_assets.core.evidence import Evidence
-from mlops_assets.definitions import SPECS
 from mlops_assets.defs import keys
 from mlops_assets.defs.assets import report
 from mlops_assets.platform import Platform
 from mlops_assets.reports import report as reports
 from mlops_assets.settings import Settings
+from mlops_assets.showcase.flights.specs import SPECS
 from mlops_assets.stores.registry import CHAMPION, ModelRegistry
 from mlops_assets.stores.scores import Scores
 from mlops_assets.stores.training_sets import TrainingSets

@@ -42,7 +42,7 @@ if not {log}:
 uvicorn.run("mlops_assets.serving.app:create", factory=True, port={port}, log_level="critical",
             access_log=False, ws="none")
 """
-COMMAND = "from mlops_assets.serving.command import serve; serve('', {port}, {workers}, '')"
+COMMAND = "from mlops_assets.serving.command import serve; serve('', {port}, {workers})"
 GOALS: dict[str, tuple[float, str]] = {
     "requests per second, two workers / one": (1.7, ">="),
     "1,000 rows, server / bare model and JSON": (1.5, "<="),
@@ -57,7 +57,7 @@ def asking(stack: ExitStack, title: str, home: Path, script: str, body: Any) -> 
     environment = {
         "MLOPS_HOME": str(home),
         "MLOPS_NOW": NOW.isoformat(),
-        "MLOPS_SERVE_SPECS": SPECS,
+        "MLOPS_SPECS": SPECS,
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     }
     ready = f"http://127.0.0.1:{port}/v2/health/ready"

@@ -30,9 +30,9 @@ from threadpoolctl import threadpool_limits
 
 from mlops_assets.platform import Platform
 from mlops_assets.serving.columns import input_columns
-from mlops_assets.serving.options import DEFAULT_SPECS, load_specs
 from mlops_assets.serving.served_model import frame_of
 from mlops_assets.settings import Settings
+from mlops_assets.showcase.flights.specs import FLIGHT_DELAY
 
 SECONDS = 2.0
 ROUNDS = 3
@@ -155,13 +155,13 @@ def free_port() -> int:
 def main() -> None:
     """Measure and print the tables; exit 1 if a goal is missed."""
     settings = Settings()
-    spec = load_specs(DEFAULT_SPECS)[0]
+    spec = FLIGHT_DELAY
     registry = Platform(settings).registry
     champion = registry.alias(spec.name, "champion")
     if champion is None:
         raise SystemExit(f"{settings.root} has no champion of {spec.name}: run the main job first")
     ours, theirs = free_port(), free_port()
-    script = f"from mlops_assets.serving.command import serve; serve('', {ours}, 1, '')"
+    script = f"from mlops_assets.serving.command import serve; serve('', {ours}, 1)"
     model = registry.client.get_model_version_download_uri(spec.name, champion.version)
     mlflow = ["-m", "mlflow", "models", "serve", "-m", model, "-p", str(theirs)]
     with ExitStack() as stack:

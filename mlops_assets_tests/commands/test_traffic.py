@@ -25,7 +25,6 @@ def said(*words: str) -> Result:
         (("--from", "1.11.2013", "--to", "2013-11-02"), DeclarationError, "is not a day"),
         ((*DAYS, "--speed", "fast"), DeclarationError, "the speed 'fast'"),
         ((*DAYS, "--url", "localhost"), DeclarationError, "the address 'localhost'"),
-        ((*DAYS, "--specs", "nothing:SPECS"), DeclarationError, "cannot be imported"),
         ((*DAYS, "--url", f"http://127.0.0.1:{free_port()}"), DataError, "does not answer"),
     ],
 )

@@ -8,12 +8,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mlops_assets.definitions import SPECS
 from mlops_assets.defs import keys
 from mlops_assets.defs.checks.contracts import training_set_check
 from mlops_assets.defs.checks.frame_types import LabelRate, judge
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
+from mlops_assets.showcase.flights.specs import SPECS
 from mlops_assets.stores.lake import Lake
 from mlops_assets.tables import Column
 from mlops_assets_tests.shop_world import returns

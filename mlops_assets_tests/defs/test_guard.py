@@ -9,9 +9,9 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from mlops_assets.core.evidence import GATES
-from mlops_assets.definitions import SPECS
 from mlops_assets.defs import guard, keys
 from mlops_assets.errors import DataError, ReleaseRefusedError
+from mlops_assets.showcase.flights.specs import SPECS
 
 SPEC = SPECS[0]
 ABOUT = {"version": "1", "snapshot": "s", "evidence": "e", "champion_compared": "none"}

@@ -122,7 +122,7 @@ class Loop:
         """The model server at noon of a day of January."""
         port = free_port()
         process = self.start(
-            "serve", "mlops_assets.cli", "serve", "--port", str(port), "--specs", SPECS,
+            "serve", "mlops_assets.cli", "serve", "--port", str(port), MLOPS_SPECS=SPECS,
             MLOPS_NOW=moment(day).isoformat(), MLOPS_SERVE_POLL_SECONDS="0.1",
         )  # fmt: skip
         client = Client(port)

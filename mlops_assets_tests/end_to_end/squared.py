@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from mlops_assets.definitions import SPECS
+from mlops_assets.showcase.flights.specs import SPECS
 
 
 class Squared(Pipeline):

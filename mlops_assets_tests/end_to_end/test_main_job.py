@@ -11,10 +11,10 @@ import pytest
 
 from mlops_assets.core import tasks
 from mlops_assets.core.evidence import GATES
-from mlops_assets.definitions import SPECS
 from mlops_assets.defs import keys, main_job
 from mlops_assets.defs.build import build_definitions
 from mlops_assets.defs.instance import opened
+from mlops_assets.showcase.flights.specs import SPECS
 from mlops_assets.stores import registry
 from mlops_assets.stores.registry import CHAMPION
 from mlops_assets_tests import third_party

@@ -92,13 +92,13 @@ def in_processes(
     port = free_port()
     script = (
         "from mlops_assets.serving.command import serve; "
-        f"serve(host='', port={port}, workers={workers}, specs='')"
+        f"serve(host='', port={port}, workers={workers})"
     )
     environment = {
         **os.environ,
         "MLOPS_HOME": str(home),
         "MLOPS_NOW": "2024-01-04T12:00:00Z",
-        "MLOPS_SERVE_SPECS": "mlops_assets_tests.serving.shop_home:SPECS",
+        "MLOPS_SPECS": "mlops_assets_tests.serving.shop_home:SPECS",
         **{f"MLOPS_SERVE_{name.upper()}": str(value) for name, value in options.items()},
     }
     with (home / "server.log").open("wb") as output:

@@ -13,7 +13,7 @@ from mlops_assets.errors import DataError
 from mlops_assets.platform import Platform
 from mlops_assets.serving import auth
 from mlops_assets.serving.model_cache import ModelCache
-from mlops_assets.serving.options import ServeOptions, load_specs
+from mlops_assets.serving.options import ServeOptions
 from mlops_assets.serving.worker import Worker
 from mlops_assets_tests.serving.running import Client, in_thread, wait_for
 from mlops_assets_tests.serving.shop_home import FEATURES, KNOWN, specs_in
@@ -225,15 +225,3 @@ def _examples(methods: Any) -> list[Any]:
         return []
     body = methods["post"]["requestBody"]["content"]["application/json"]
     return [one["value"] for one in body["examples"].values()]
-
-
-def test_specs_come_from_an_import_path() -> None:
-    from mlops_assets.errors import DeclarationError
-
-    for path in (
-        "nothing:SPECS",
-        "mlops_assets.errors:SPECS",
-        "mlops_assets.errors:MlopsAssetsError",
-    ):
-        with pytest.raises(DeclarationError):
-            load_specs(path)

@@ -90,7 +90,6 @@ def test_a_port_that_is_taken_is_told(
     from mlops_assets.serving.server import serve
 
     specs = "mlops_assets_tests.serving.shop_home:SPECS"
-    options = ServeOptions(port=client.port, specs=specs)
     monkeypatch.setenv("MLOPS_HOME", str(shop.settings.root))
     with pytest.raises(DeclarationError, match="cannot be listened on"):
-        serve(shop.settings, options)
+        serve(shop.settings.model_copy(update={"specs": specs}), ServeOptions(port=client.port))

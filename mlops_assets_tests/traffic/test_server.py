@@ -135,12 +135,17 @@ def test_the_command_sends_the_token_and_ends_on_ctrl_c_with_the_summary(
         # An hour in a second: the two days take 48.
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "mlops_assets.cli", "traffic", "--specs", SPECS),
+                *(sys.executable, "-m", "mlops_assets.cli", "traffic"),
                 *("--from", f"{FIRST}", "--to", f"{END}", "--url", options.url),
                 *("--speed", "3600"),
             ],
             cwd=ROOT,
-            env={**os.environ, "MLOPS_HOME": str(home), "MLOPS_TOKEN": token},
+            env={
+                **os.environ,
+                "MLOPS_HOME": str(home),
+                "MLOPS_SPECS": SPECS,
+                "MLOPS_TOKEN": token,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
