@@ -13,6 +13,13 @@ def in_words(error: Exception) -> str | None:
 
     if isinstance(error, MlopsAssetsError):
         return str(error)
+    # Known by its name: to import MLflow for an error of settings takes seconds.
+    if any(kind.__name__ == "MlflowException" for kind in type(error).__mro__):
+        return (
+            f"the model registry does not answer as it should: {error}\n"
+            "  expected: MLflow at MLOPS_TRACKING_URI, or in the home\n"
+            "  to do: see that it runs, and repeat the command"
+        )
     if isinstance(error, ValidationError):
         wrong = error.errors(include_input=False, include_url=False, include_context=False)
         found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in wrong)

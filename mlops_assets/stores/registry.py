@@ -51,6 +51,9 @@ TRUSTED_TYPES = (
 )
 """Types beyond those that skops itself trusts, each read and found to run nothing on loading."""
 
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""Codes with which MLflow says that there is no such thing; others say that it does not know."""
+
 MODEL_FILE = "model.skops"
 REPORT = "report"
 """Folder of a run's artifacts for what its report shows."""
@@ -253,13 +256,16 @@ class ModelRegistry:
         """A version by its number.
 
         Raises:
-            RegistryError: when there is no such version.
+            RegistryError: when there is no such version. A store that does not answer is no such
+                case: its own error is raised, since nobody knows then what there is.
         """
         from mlflow.exceptions import MlflowException
 
         try:
             found = self.client.get_model_version(model, version)
         except MlflowException as missing:
+            if missing.error_code not in _MISSING:
+                raise
             raise RegistryError(
                 f"the registry has no version {version} of {model!r}",
                 expected="a registered version",
@@ -280,9 +286,9 @@ class ModelRegistry:
         try:
             return _version(self.client.get_model_version_by_alias(model, alias))
         except MlflowException as missing:
-            if missing.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
+            if missing.error_code not in _MISSING:
+                raise
+            return None
 
     def aliases(self, model: str) -> dict[str, str]:
         """Versions by alias; empty for a model that is not there."""

@@ -231,6 +231,20 @@ def test_a_version_that_is_not_there_is_named(
         registry.version(MODEL, "99")
 
 
+def test_a_registry_that_does_not_answer_is_not_one_without_the_version(
+    registry: ModelRegistry, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+
+    def locked(*_: str) -> None:
+        raise MlflowException("database is locked", error_code=TEMPORARILY_UNAVAILABLE)
+
+    monkeypatch.setattr(registry.client, "get_model_version", locked)
+    with pytest.raises(MlflowException, match="locked"):
+        registry.version(MODEL, version.version)
+
+
 def test_a_model_that_is_not_there_has_no_versions_and_no_alias(registry: ModelRegistry) -> None:
     assert registry.versions("nothing") == []
     assert registry.alias("nothing", CHAMPION) is None
