@@ -6,8 +6,7 @@ written.
 """
 
 import re
-from datetime import datetime
-from math import isfinite
+from datetime import datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -19,7 +18,7 @@ from mlops_assets.serving.columns import Check, expectation, moment
 from mlops_assets.serving.refusals import Refusal, shown, unknown
 from mlops_assets.serving.worker import Worker
 from mlops_assets.spec import ModelSpec
-from mlops_assets.stores.outcomes_log import Outcome
+from mlops_assets.stores.outcomes_log import LARGEST, Outcome
 from mlops_assets.tables import Column
 
 FIELDS = ("label", "values", "prediction_id", "entity", "time", "known_at")
@@ -28,6 +27,8 @@ MOST_VALUES = 20
 
 VALUE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MOST_ID = 200
+_AHEAD = timedelta(days=1)
+"""How far the clock of who sends may be ahead."""
 
 
 async def outcomes(request: Request) -> Response:
@@ -84,7 +85,7 @@ def _outcome(spec: ModelSpec, given: Any, where: str, now: datetime) -> Outcome:
     return Outcome(
         model=spec.name,
         label=None if alone else _label(spec, given.get("label"), f"{where}.label"),
-        known_at=_time(given.get("known_at"), f"{where}.known_at") or now,
+        known_at=_known_at(spec, given.get("known_at"), f"{where}.known_at", now),
         prediction_id=by_id,
         entity=None if by_entity is None else _entity(spec, by_entity, f"{where}.entity"),
         time=_time(given.get("time"), f"{where}.time"),
@@ -100,8 +101,11 @@ def _label(spec: ModelSpec, given: Any, field: str) -> Any:
         value = Check(column).value(given, "", 0)
     except Refusal:
         value = None
-    if value is None or (spec.task == "binary" and value not in (0, 1)):
+    large = isinstance(value, (int, float)) and not abs(value) <= LARGEST
+    if value is None or large or (spec.task == "binary" and value not in (0, 1)):
         expected = "0 or 1" if spec.task == "binary" else expectation(column)
+        if large:
+            expected += f" of at most {LARGEST:g}"
         raise Refusal(
             shown(given), expected=expected, do="leave out what is not known yet", field=field
         )
@@ -126,10 +130,10 @@ def _values(given: Any, field: str) -> dict[str, float] | None:
                 "at most 64",
                 field=field,
             )
-        if type(value) not in (int, float) or not isfinite(value):
+        if type(value) not in (int, float) or not abs(value) <= LARGEST:
             raise Refusal(
                 shown(value),
-                expected="a finite number",
+                expected=f"a number of at most {LARGEST:g}",
                 do="leave out what is not known yet",
                 field=f"{field}.{name}",
             )
@@ -159,6 +163,22 @@ def _key_columns(spec: ModelSpec) -> list[Column]:
     keys = [entity.name for view in spec.features.views for entity in view.entities]
     names = dict.fromkeys([*keys, spec.rows.row_id])
     return [spec.rows.column(name) for name in names]
+
+
+def _known_at(spec: ModelSpec, given: Any, field: str, now: datetime) -> datetime:
+    """When an outcome became known: not long after now, and no earlier than outcomes are kept."""
+    time = _time(given, field)
+    if time is None:
+        return now
+    kept = timedelta(days=spec.serving.retention_days)
+    if not now - kept <= time <= now + _AHEAD:
+        raise Refusal(
+            shown(given),
+            expected=f"a time of the last {kept.days:,} days, for which outcomes are kept",
+            do="leave it out if it becomes known with this request",
+            field=field,
+        )
+    return time
 
 
 def _time(given: Any, field: str) -> datetime | None:

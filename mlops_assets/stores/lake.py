@@ -68,7 +68,7 @@ class Lake:
 
     def day_file(self, table: str, day: dt.date) -> Path:
         """Where a day of a table lies."""
-        return self.folder(table) / f"{day:%Y-%m-%d}.parquet"
+        return self.folder(table) / f"{day}.parquet"
 
     @contextmanager
     def connect(self) -> Iterator["duckdb.DuckDBPyConnection"]:

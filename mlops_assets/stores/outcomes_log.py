@@ -10,13 +10,15 @@ where models are monitored and experiments are judged.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from math import isfinite
 from typing import Any
 
 from mlops_assets.errors import DataError
 from mlops_assets.stores.append_log import LoggedTable, number_and_text
 from mlops_assets.stores.inference_log import WorkerLog, microseconds
 from mlops_assets.tables import EVENT_TIME
+
+LARGEST = 1e15
+"""Largest label or value: sums of squares of larger ones lose what the others brought."""
 
 OUTCOMES = LoggedTable(
     name="outcomes_log",
@@ -50,7 +52,8 @@ class Outcome:
 
     Args:
         model: name of the model.
-        label: a number or flag, or a text; None when only values became known.
+        label: a number or flag, or a text; None when only values became known. Numbers, also those
+            of `values`, are at most `LARGEST` from zero.
         known_at: when it became known, with a zone.
         prediction_id: which prediction it belongs to, or
         entity: keys of the entity by name, and
@@ -59,7 +62,7 @@ class Outcome:
 
     Raises:
         DataError: when it names neither a prediction nor an entity with a time, has neither a label
-            nor values, or a value that is not finite.
+            nor values, or a number that is too large or not finite.
     """
 
     model: str
@@ -73,13 +76,15 @@ class Outcome:
     def __post_init__(self) -> None:
         named = self.prediction_id is not None or (self.entity and self.time is not None)
         values = self.values or {}
-        known = bool(values) or number_and_text(self.label) != (None, None)
-        if not named or not known or not all(map(isfinite, values.values())):
+        number, words = number_and_text(self.label)
+        known = bool(values) or (number, words) != (None, None)
+        fits = all(abs(one) <= LARGEST for one in (number or 0.0, *values.values()))
+        if not named or not known or not fits:
             raise DataError(
                 f"an outcome of {self.model} with the label {self.label!r} and the values "
                 f"{dict(values)}, for prediction {self.prediction_id!r}, time {self.time}",
-                expected="a label or finite values, and the id of a prediction or an entity and a "
-                "time",
+                expected=f"a label or values of at most {LARGEST:g}, and the id of a prediction or "
+                "an entity and a time",
                 do="leave out outcomes that are not known yet; name the prediction of the others",
             )
 

@@ -31,7 +31,7 @@ def test_a_label_by_prediction_id_is_kept(client: Client, worker: Worker) -> Non
 
 def test_a_label_by_entity_and_time_is_kept(client: Client, worker: Worker) -> None:
     label = {"label": True, "entity": ENTITY, "time": "2024-01-04T13:00:00+01:00"}
-    assert send(client, {**label, "known_at": "2030-01-01T00:00:00Z"}).status == 202
+    assert send(client, {**label, "known_at": "2024-01-04T12:30:00Z"}).status == 202
     record = [one for one in kept(worker) if one["entity"] == ENTITY][-1]
     assert (record["number"], record["time"]) == (1.0, 1704369600_000000)
 
@@ -59,6 +59,9 @@ def test_repeated_deliveries_are_all_kept(client: Client, worker: Worker) -> Non
         ({"label": 1, "entity": {"shop": 7}, "time": "2024-01-04T12:00:00Z"}, ".entity.shop"),
         ({"label": 1, "entity": ENTITY, "time": "2024-01-04T12:00:00"}, ".time"),
         ({"label": 1, "prediction_id": "p", "known_at": "soon"}, ".known_at"),
+        ({"label": 1, "prediction_id": "p", "known_at": "0001-01-01T00:00:00Z"}, ".known_at"),
+        ({"label": 1, "prediction_id": "p", "known_at": "2030-01-01T00:00:00Z"}, ".known_at"),
+        ({"values": {"revenue": 1e200}, "prediction_id": "p"}, ".values.revenue"),
         ({"label": 1, "prediction_id": "p", "labell": 1}, ".labell"),
         ([], ""),
     ],
@@ -74,6 +77,11 @@ def test_what_is_no_outcome_is_refused_and_none_of_the_request_is_kept(
 
 def test_a_regression_takes_a_number(client: Client) -> None:
     assert send(client, {"label": 1, "prediction_id": "p"}, model="amounts").status == 202
+
+
+def test_a_number_whose_square_would_hide_all_others_is_refused(client: Client) -> None:
+    found = send(client, {"label": 1e200, "prediction_id": "p"}, model="amounts")
+    assert (found.status, found.json["field"]) == (400, "outcomes[0].label")
 
 
 def test_an_unknown_model_takes_none(client: Client) -> None:
