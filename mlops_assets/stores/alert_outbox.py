@@ -113,7 +113,8 @@ class AlertOutbox:
         """Write a message down for channels; that an incident is over, for those alerted of it.
 
         Returns:
-            How many were written: none for a channel that was alerted of the incident before.
+            How many were written: none for a channel that was alerted of the incident before, but
+            for a warning that still waits: what became critical takes its place.
 
         Raises:
             DataError: when the outbox cannot be written.
@@ -141,8 +142,18 @@ class AlertOutbox:
                 }
                 for name in sorted(names)
             ]
-            new = insert(OUTBOX).values(rows).on_conflict_do_nothing().returning(OUTBOX.c.channel)
-            return len(connection.execute(new).all())
+            new = insert(OUTBOX).values(rows)
+            written = new.on_conflict_do_update(
+                index_elements=list(OUTBOX.primary_key),
+                # A warning that nobody has taken must not keep back that it became critical.
+                set_={name: new.excluded[name] for name in ("alert", "severity", "due")},
+                where=and_(
+                    OUTBOX.c.delivered.is_(None),
+                    OUTBOX.c.severity == "warning",
+                    new.excluded.severity == "critical",
+                ),
+            )
+            return len(connection.execute(written.returning(OUTBOX.c.channel)).all())
 
     def claim(self, channel: str, severities: Collection[Severity]) -> Waiting | None:
         """The oldest message that is due for a channel, to this caller alone for a while.

@@ -63,7 +63,8 @@ class Alerts:
         """Write an alert down for every channel that takes it; nothing is sent yet.
 
         A channel is alerted of an incident once: of one that worsened only if it did not take the
-        warning. It hears of the end of what it was alerted of, and of nothing else.
+        warning; one that still waits is replaced. It hears of the end of what it was alerted of,
+        and of nothing else.
 
         Returns:
             How many messages were written; 0 when it was put before.

@@ -1,11 +1,6 @@
 """No alert is lost, by whatever channel or process is down; each is taken once."""
 
-import os
-import signal
-import subprocess
-import sys
 import time as clock
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -17,7 +12,6 @@ from mlops_assets.errors import DataError, DeclarationError
 from mlops_assets.stores.alert_channels import QuietHours
 from mlops_assets.stores.alert_outbox import (
     FIRST_PAUSE,
-    LEASE,
     LONGEST_PAUSE,
     OUTBOX,
     AlertOutbox,
@@ -203,6 +197,7 @@ def test_severities_choose_the_channels(outbox: AlertOutbox, server: Server, oth
     pager = server.channel("pager", severities=frozenset({"critical"}))
     alerts = Alerts(outbox, [pager, other.channel("mail")])
     assert alerts.put(alert(severity="warning")) == 1
+    assert alerts.deliver() == Delivered(("mail",))
     assert alerts.put(alert(kind="worsened")) == 1, "only who did not take the warning"
     assert alerts.put(alert(kind="resolved")) == 2
     alerts.deliver()
@@ -227,6 +222,32 @@ def test_a_warning_waits_for_the_morning_and_a_critical_alert_does_not(
     now.now += timedelta(hours=8).total_seconds()
     alerts.deliver()
     assert server.incidents == ["major", "minor"]
+
+
+def test_a_warning_that_worsens_in_quiet_hours_is_sent_at_once(
+    outbox: AlertOutbox, server: Server, now: Clock
+) -> None:
+    alerts = Alerts(outbox, [server.channel(quiet=QuietHours(time(22), time(7)))])
+    alerts.put(alert(severity="warning"))
+    assert alerts.deliver() == Delivered()
+    now.now += 3_600
+    assert alerts.put(alert(kind="worsened")) == 1
+    assert alerts.put(alert(kind="worsened")) == 0
+    assert alerts.deliver() == Delivered(("duty",))
+    assert [body["type"] for body in server.taken] == ["failure"]
+    assert alerts.waiting() == ()
+
+
+def test_a_message_that_is_put_again_waits_no_shorter(
+    quick: AlertOutbox, server: Server, now: Clock
+) -> None:
+    alerts = Alerts(quick, [server.channel()])
+    server.status = 500
+    alerts.put(alert())
+    alerts.deliver()
+    (before,) = alerts.waiting()
+    assert alerts.put(alert()) == 0
+    assert alerts.waiting() == (before,)
 
 
 def test_messages_of_a_channel_that_is_gone_are_still_shown(
@@ -291,94 +312,3 @@ def test_an_outbox_that_cannot_be_used_is_told_without_its_password(tmp_path: Pa
     with pytest.raises(DataError, match="cannot be used") as refused:
         down.put(alert(), ["duty"])
     assert "sesame" not in f"{refused.value!r} {down!r}"
-
-
-SENDER = """
-import sys, time
-from mlops_assets.stores.alert_channels import Channel
-from mlops_assets.stores.alert_outbox import AlertOutbox
-from mlops_assets.stores.alerts import Alerts
-alerts = Alerts(AlertOutbox(sys.argv[1]), [Channel("duty", sys.argv[2])])
-print("ready", flush=True)
-while True:
-    alerts.deliver()
-    time.sleep(0.01)
-"""
-
-
-def sender(url: str, server: Server) -> "subprocess.Popen[str]":
-    """A process that sends all the time, once it has begun."""
-    channel = server.channel()
-    process = subprocess.Popen(
-        [sys.executable, "-c", SENDER, url, channel.url],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def killed(process: "subprocess.Popen[str]") -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-
-
-def until(condition: object, seconds: float = 10.0) -> None:
-    end = clock.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert clock.monotonic() < end
-        clock.sleep(0.01)
-
-
-def test_an_alert_outlives_a_sender_that_is_killed_while_it_sends(url: str, server: Server) -> None:
-    outbox = AlertOutbox(url)
-    alerts = Alerts(outbox, [server.channel()])
-    alerts.put(alert())
-    server.seconds, server.status = 0.5, 500  # whatever the killed one sent was not taken
-    process = sender(url, server)
-    assert server.asked.wait(10)
-    killed(process)
-    server.seconds, server.status = 0.0, 200
-    assert alerts.deliver() == Delivered(), "it may still be under way"
-    outbox.clock = lambda: clock.time() + LEASE + 1
-    assert alerts.deliver() == Delivered(("duty",))
-    outbox.close()
-
-
-def test_no_alert_is_lost_by_senders_that_are_killed_at_any_moment(
-    tmp_path: Path, server: Server
-) -> None:
-    url, kills = f"sqlite:///{tmp_path / 'alerts.db'}", 3
-    outbox = AlertOutbox(url)
-    alerts = Alerts(outbox, [server.channel()])
-    names = [f"i{i:02}" for i in range(30)]
-    for name in names:
-        alerts.put(alert(name))
-    for kill in range(kills):
-        before = len(server.taken)
-        process = sender(url, server)
-        until(lambda before=before: len(server.taken) > before + 5)
-        clock.sleep(0.003 * kill)
-        killed(process)
-    outbox.clock = lambda: clock.time() + LEASE + 1
-    alerts.deliver()
-    outbox.close()
-    count = Counter(server.incidents)
-    assert sorted(count) == names
-    assert sum(count.values()) - len(names) <= kills
-
-
-def test_two_senders_at_once_send_nothing_twice(url: str, server: Server) -> None:
-    outbox = AlertOutbox(url)
-    for i in range(20):
-        Alerts(outbox, [server.channel()]).put(alert(f"i{i:02}"))
-    processes = [sender(url, server) for _ in range(2)]
-    until(lambda: not outbox.waiting())
-    for process in processes:
-        killed(process)
-    outbox.close()
-    assert sorted(server.incidents) == [f"i{i:02}" for i in range(20)]
