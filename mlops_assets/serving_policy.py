@@ -46,7 +46,7 @@ class RolloutPolicy(Declaration):
         step_minutes: least time of a step.
         most_hours: time of a step after which nothing moves without a person.
         least_rows: rows of canary and control each before the canary may advance.
-        latency_limit_ms: an answer over this is slow.
+        latency_limit_ms: rows that a version predicts for longer than this have a slow answer.
         errors: margin of the share of requests that the version refuses.
         slow: margin of the share of slow answers.
         score_shift: margin, either way, of the mean score; of a number in its own unit.

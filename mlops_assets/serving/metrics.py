@@ -41,7 +41,7 @@ class Metrics:
             "requests", "Requests by route and status.", "route", "status"
         )
         self.predictions = self._counter("predictions", "Rows that were answered.", *_ARM)
-        self.errors = self._counter("prediction_errors", "Rows that a version refused.", *_ARM)
+        self.errors = self._counter("prediction_errors", "Rows with which a version failed.", *_ARM)
         self.statuses = self._counter(
             "features_not_present",
             "Features that were missing, stale or given by the request.",
@@ -114,7 +114,7 @@ class Metrics:
         latency.observe(seconds)
 
     def failed(self, model: str, version: str, arm: str, rows: int) -> None:
-        """Count rows of a request whose values a version did not take."""
+        """Count rows of a request with which a version failed."""
         self.errors.labels(model, version, arm).inc(rows)
 
     def features(self, model: str, statuses: Mapping[str, int]) -> None:

@@ -1,7 +1,7 @@
 """From checked rows to predictions that are logged: the same for every interface.
 
-Routes each row to its arm, predicts by version, appends one write to the inference log, counts. How
-rows come in and how answers look is the matter of `predict`, `v2` and `invocations`.
+Has the arms predict (see `arms`), appends one write to the inference log, counts. How rows come in
+and how answers look is the matter of `predict`, `v2` and `invocations`.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from mlops_assets.core.routing import BUCKETS, bucket
 from mlops_assets.errors import DataError
 from mlops_assets.rollouts.canary import SHADOW
+from mlops_assets.serving.arms import Outputs, Part, part_of, routed
 from mlops_assets.serving.columns import RowSchema, entity_rows, feature_rows, key_names
 from mlops_assets.serving.evidence import Evidence
 from mlops_assets.serving.model_cache import ModelCache, Serving
@@ -24,9 +25,6 @@ from mlops_assets.serving.shadow import Shadowed
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.inference_log import InferenceLog, Prediction
 
-REQUESTED = "requested"
-"""Arm of a prediction whose client named the version: it is no part of any comparison."""
-
 
 class Counts(Protocol):
     """What is told of predictions; see `metrics`."""
@@ -36,7 +34,7 @@ class Counts(Protocol):
         ...
 
     def failed(self, model: str, version: str, arm: str, rows: int) -> None:
-        """Rows of a request whose values a version did not take."""
+        """Rows of a request with which a version failed."""
         ...
 
     def features(self, model: str, statuses: Mapping[str, int]) -> None:
@@ -86,11 +84,7 @@ class Answered:
     @property
     def score(self) -> float:
         """The probability or the value that it says."""
-        return float(next(iter(self.outputs.values())))
-
-
-Routed = dict[tuple[str, ServedModel], list[int]]
-"""Places of rows by arm and version."""
+        return _score(self.outputs)
 
 
 class ModelRows:
@@ -178,6 +172,9 @@ class Predictor:
     ) -> list[Answered]:
         """Predict rows and log them; when this returns, the answer may be sent.
 
+        A request is answered whole or not at all. Of one that is not, the rows that failed are
+        counted and logged, each by itself; nothing is logged of the others.
+
         Args:
             model: its name.
             asked: the rows.
@@ -187,55 +184,57 @@ class Predictor:
         Raises:
             Refusal: an unknown model or version, values that a version does not take, or a log
                 that does not take the records.
+            Exception: whatever a version breaks with; it is counted and logged as a refusal is.
         """
         ids = [os.urandom(16).hex() for _ in asked]
         serving, keys = self.cache.get(model), self.rows[model].keys
         entities = [entity_text(one.entity, keys) for one in asked]
-        routed = _routed(model, serving, entities, ids, version)
-        found: list[Answered | None] = [None] * len(asked)
-        for (arm, served), places in routed.items():
-            rows = [asked[place].values for place in places]
-            try:
-                outputs = served.predict(rows)
-            except Refusal:
-                self.counts.failed(model, served.version, arm, len(rows))
-                if arm != REQUESTED:
-                    named = [entities[place] for place in places]
-                    self.evidence.refused(serving.table, arm, named)
-                refused = [
-                    Answered(ids[place], arm, served, {}, asked[place].statuses) for place in places
-                ]
-                self._append(model, [asked[place] for place in places], refused, started, "refused")
-                raise
-            columns = [column.tolist() for column in outputs.values()]
-            for place, values in zip(places, zip(*columns, strict=True), strict=True):
-                said = dict(zip(outputs, values, strict=True))
-                found[place] = Answered(ids[place], arm, served, said, asked[place].statuses)
-        answers = [one for one in found if one is not None]
+        parts = [
+            part_of(arm, by, places, [asked[place].values for place in places])
+            for (arm, by), places in routed(model, serving, entities, ids, version).items()
+        ]
+        answers = _answers(parts, ids, asked)
+        drawn = bool(serving.table.rollout) and version is None
+        if errors := {place: error for part in parts for place, error in part.errors.items()}:
+            self._note_failed(model, parts)
+            if drawn:
+                self._compare(serving, parts, entities)
+            places = sorted(errors)
+            failed = [answers[place] for place in places]
+            self._append(model, [asked[place] for place in places], failed, started, "refused")
+            # An error of ours goes before a refusal: it has to be seen.
+            raise min(errors.items(), key=lambda one: (isinstance(one[1], Refusal), one[0]))[1]
         moment = self._append(model, asked, answers, started, "ok")
         seconds = time.perf_counter() - started
-        for (arm, served), places in routed.items():
-            self.counts.predicted(model, served.version, arm, len(places), seconds)
+        for part in parts:
+            self.counts.predicted(model, part.by.version, part.arm, len(part.places), seconds)
         self._count_features(model, asked)
-        if serving.table.rollout and version is None:
-            self._compare(serving, routed, entities, answers, seconds)
+        if drawn:
+            self._compare(serving, parts, entities)
             self._give_to_shadow(serving, moment, asked, entities, answers)
         return answers
 
-    def _compare(
-        self,
-        serving: Serving,
-        routed: Routed,
-        entities: Sequence[str],
-        answers: Sequence[Answered],
-        seconds: float,
-    ) -> None:
-        """Count what the arms of a rollout answered."""
-        for (arm, served), places in routed.items():
-            scores = [answers[place].score for place in places]
-            named = [entities[place] for place in places]
-            slow = seconds * 1000 > served.spec.rollout.latency_limit_ms
-            self.evidence.answered(serving.table, arm, scores, named, slow)
+    def _note_failed(self, model: str, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if failed := len(part.errors):
+                self.counts.failed(model, part.by.version, part.arm, failed)
+
+    def _compare(self, serving: Serving, parts: Sequence[Part], entities: Sequence[str]) -> None:
+        """Count what the arms of a rollout say of their rows.
+
+        Of a request that is not answered, too: a version fails only with the rows that it fails
+        with, and the others are those with which it would have done well.
+        """
+        for part in parts:
+            errors, outputs = part.errors, part.outputs
+            if errors:
+                self.evidence.refused(serving.table, part.arm, [entities[at] for at in errors])
+            if outputs:
+                scores = [_score(said) for said in outputs.values()]
+                named = [entities[place] for place in outputs]
+                # The time that it takes to find the rows that fail is not that of an answer.
+                late = part.seconds * 1000 > part.by.spec.rollout.latency_limit_ms
+                self.evidence.answered(serving.table, part.arm, scores, named, late and not errors)
 
     def _give_to_shadow(
         self,
@@ -320,28 +319,18 @@ class Predictor:
             self.counts.features(model, counts)
 
 
-def _routed(
-    model: str,
-    serving: Serving,
-    entities: Sequence[str],
-    ids: Sequence[str],
-    version: str | None,
-) -> Routed:
-    """Places of the rows by arm and version."""
-    if version is not None:
-        if version not in serving.models:
-            raise Refusal(
-                f"version {version[:20]!r} of {model!r} is not served",
-                expected=f"one of: {', '.join(serving.models)}",
-                do="leave the version out, or name one that takes traffic",
-                status=404,
-            )
-        return {(REQUESTED, serving.models[version]): list(range(len(ids)))}
-    found: Routed = {}
-    for place, (entity, one) in enumerate(zip(entities, ids, strict=True)):
-        arm, served = serving.of(entity or one)
-        found.setdefault((arm.name, served), []).append(place)
-    return found
+def _answers(parts: Sequence[Part], ids: Sequence[str], asked: Sequence[Asked]) -> list[Answered]:
+    """All rows in their order; those that failed without outputs."""
+    found = {}
+    for part in parts:
+        for place, said in zip(part.places, part.said, strict=True):
+            outputs = {} if isinstance(said, Exception) else said
+            found[place] = Answered(ids[place], part.arm, part.by, outputs, asked[place].statuses)
+    return [found[place] for place in range(len(asked))]
+
+
+def _score(outputs: Outputs) -> float:
+    return float(next(iter(outputs.values())))
 
 
 def notes(model: str, answered: Sequence[Answered]) -> dict[str, Any]:
