@@ -57,7 +57,9 @@ def alias_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
         if not (settings.tracking_uri or (settings.mlflow / "mlflow.db").exists()):
             # Looking would make the database, beside a first run that makes it too.
             return dg.SkipReason("nothing was ever registered here")
-        if not any(platform.registry.aliases(spec.name) for spec in models):
+        # The ledger too: aliases that are all gone were moved by hand as well.
+        known = {state.model for state in platform.ledger.states()}
+        if not any(spec.name in known or platform.registry.aliases(spec.name) for spec in models):
             return dg.SkipReason("no model has an alias yet")
         found = []
         for spec in models:
