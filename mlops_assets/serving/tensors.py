@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mlops_assets.serving.bodies import too_many
 from mlops_assets.serving.refusals import Refusal, shown
 from mlops_assets.tables import Column
 
@@ -52,7 +53,7 @@ def described(column: Column) -> dict[str, Any]:
 
 
 def read(
-    tensor: Any, at: int, columns: Mapping[str, Column], tail: memoryview
+    tensor: Any, at: int, columns: Mapping[str, Column], tail: memoryview, most: int
 ) -> tuple[str, list[Any], memoryview]:
     """Name and values of an input, and what it leaves of the raw values.
 
@@ -61,9 +62,10 @@ def read(
         at: its number.
         columns: the columns that the model takes, by name.
         tail: the raw values that were not read yet.
+        most: rows of a request at most; of more no value is read.
 
     Raises:
-        Refusal: another form, shape or data type than the model takes.
+        Refusal: another form, shape or data type than the model takes, or too many rows.
     """
     where = f"inputs[{at}]"
     if type(tensor) is not dict:
@@ -89,6 +91,8 @@ def read(
             field=f"{where}.datatype",
         )
     count = _rows(tensor.get("shape"), f"{where}.shape")
+    if count > most:
+        raise too_many(count, "inputs", most)
     size = _binary_size(tensor, where)
     if size is None:
         return name, _flat(tensor.get("data"), tensor["shape"], datatype, where), tail
@@ -137,14 +141,14 @@ def _flat(data: Any, shape: Sequence[int], datatype: str, where: str) -> list[An
     """Values of a column, which JSON may have flat or one by one in lists."""
     if type(data) is not list:
         raise Refusal(shown(data), expected="a list of values", field=f"{where}.data")
-    if len(shape) == 2 and data and all(type(one) is list and len(one) == 1 for one in data):
-        data = [one[0] for one in data]
     if len(data) != shape[0]:
         raise Refusal(
             f"{len(data):,} values",
             expected=f"{shape[0]:,}, as the shape says",
             field=f"{where}.data",
         )
+    if len(shape) == 2 and all(type(one) is list and len(one) == 1 for one in data):
+        data = [one[0] for one in data]
     if datatype in _WHOLE:
         low, high = _BOUNDS[datatype]
         for place, value in enumerate(data):
@@ -171,9 +175,11 @@ def _raw(raw: memoryview, datatype: str, count: int, where: str) -> list[Any]:
 
 
 def _texts(raw: memoryview, count: int, field: str) -> list[str]:
-    found, place = [], 0
+    found: list[str] = []
+    place = 0
     try:
-        while place < len(raw):
+        # One more than announced is enough to refuse them.
+        while place < len(raw) and len(found) <= count:
             (size,) = _LENGTH.unpack_from(raw, place)
             place += _LENGTH.size
             if place + size > len(raw):
@@ -192,7 +198,7 @@ def _texts(raw: memoryview, count: int, field: str) -> list[str]:
 
 
 def written(name: str, values: Sequence[Any], *, binary: bool) -> tuple[dict[str, Any], bytes]:
-    """An output and its raw values, which are none in JSON."""
+    """An output and its raw values, none in JSON; of a number that is None they have NaN."""
     datatype = _datatype(values[0])
     tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(values)]}
     if not binary:

@@ -21,7 +21,6 @@ from mlops_assets.serving.bodies import (
     only,
     parsed,
     rows_of,
-    too_many,
 )
 from mlops_assets.serving.predictor import Answered, ModelRows, notes
 from mlops_assets.serving.refusals import Refusal, shown
@@ -137,6 +136,7 @@ def _columns(rows: ModelRows) -> dict[str, Column]:
 
 
 def _outputs(served: ServedModel) -> list[dict[str, Any]]:
+    """What a version answers; without a version in the address, what the champion does."""
     if served.binary:
         kinds = {"probability": "FP64", "negative_in_set": "BOOL", "positive_in_set": "BOOL"}
         if hasattr(served.fitted.classifier, "intervals"):  # type: ignore[union-attr]
@@ -166,7 +166,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     columns, found = _columns(rows), {}
     for at, tensor in enumerate(rows_of(document.get("inputs"), "inputs", len(columns))):
-        name, values, tail = read(tensor, at, columns, tail)
+        name, values, tail = read(tensor, at, columns, tail, most)
         if name in found:
             raise Refusal(f"{name} twice", expected="every input once", field=f"inputs[{at}].name")
         found[name] = values
@@ -183,8 +183,6 @@ def _rows(
             expected="the same number of rows in every input",
             field="inputs",
         )
-    if max(counts) > most:
-        raise too_many(max(counts), "inputs", most)
     return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
 
@@ -222,9 +220,8 @@ def _answered(
     answered: Sequence[Answered],
     chosen: Mapping[str, bool],
 ) -> Response:
-    columns: dict[str, list[Any]] = {
-        name: [one.outputs[name] for one in answered] for name in answered[0].outputs
-    }
+    # The outputs are those of the champion: null of a version beside it that has not all of them.
+    columns = {name: [one.outputs.get(name) for one in answered] for name in chosen}
     columns["prediction_id"] = [one.id for one in answered]
     columns["version"] = [one.by.version for one in answered]
     columns["arm"] = [one.arm for one in answered]
