@@ -3,7 +3,8 @@
 A label belongs to a prediction by its id, or by entity and time; the labels of batch predictions
 stand in the entity rows. Of several for one prediction the one that became known last counts, as of
 a given moment; of several that became known together, the largest. A label that belongs to no
-prediction is counted, and so are those that are no label of the task.
+prediction is counted, and so are those that are no label of the task. A label that comes long after
+its prediction belongs to none.
 
 Only the join belongs here. Which rows are mature and what they say is decided in `labelled`.
 """
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.core import fingerprint
 from mlops_assets.engines import duckdb as engine
-from mlops_assets.monitoring.predictions import BATCH, batch_table, selection
+from mlops_assets.monitoring.predictions import BATCH, OUTPUTS, batch_table, selection
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.inference_log import PREDICTIONS
@@ -49,9 +50,19 @@ class Deliveries:
 
 @dataclass(frozen=True, slots=True)
 class DayMark:
-    """What a day holds: changes when a prediction or a label of it is added or changed."""
+    """What a day holds.
+
+    Args:
+        predictions: all of the day.
+        served: those of them that were served.
+        labels: those of them that have a label.
+        versions: all that predicted.
+        mark: changes when a prediction, what it says, or its label is added or changed; not when
+            only the inputs of a prediction do.
+    """
 
     predictions: int
+    served: int
     labels: int
     versions: tuple[str, ...]
     mark: str
@@ -89,11 +100,13 @@ def labelled_query(
         # The rows of predictions are named once, so that each file is read once.
         f"WITH p AS MATERIALIZED ({found}), "
         f"known AS ({' UNION ALL '.join(parts)}), "
-        "newest AS (SELECT prediction_id, "
+        f"newest AS (SELECT prediction_id, p.{quoted(EVENT_TIME)} AS made_at, "
         "max(struct_pack(known_at := known_at, label := label)) AS last "
-        "FROM known GROUP BY prediction_id) "
+        f"FROM known JOIN p USING (prediction_id) WHERE {_in_time(spec, 'known.known_at')} "
+        "GROUP BY prediction_id, made_at) "
         "SELECT p.*, newest.last.label AS label, newest.last.known_at AS known_at "
-        "FROM p LEFT JOIN newest USING (prediction_id)"
+        f"FROM p LEFT JOIN newest ON newest.prediction_id = p.prediction_id "
+        f"AND newest.made_at = p.{quoted(EVENT_TIME)}"
     )
 
 
@@ -123,10 +136,11 @@ def deliveries(platform: Platform, spec: ModelSpec, day: dt.date, as_of: dt.date
             return Deliveries()
         if predicted is None:
             return Deliveries(labels, labels, unusable)
+        in_time = _in_time(spec, f"o.{quoted(EVENT_TIME)}")
         known = [
-            "SELECT o.i FROM o JOIN p USING (prediction_id) WHERE o.prediction_id IS NOT NULL",
+            f"SELECT o.i FROM o JOIN p USING (prediction_id) WHERE {in_time}",
             *(
-                f"SELECT o.i FROM o JOIN p ON {_same_entity(keys)}"
+                f"SELECT o.i FROM o JOIN p ON {_same_entity(keys)} WHERE {in_time}"
                 for keys in _key_sets(lake, delivered)
             ),
         ]
@@ -145,16 +159,20 @@ def day_marks(
     query = labelled_query(platform, spec, sorted(days), as_of)
     if query is None:
         return {}
+    said = ", ".join(quoted(f"output:{name}") for name in OUTPUTS[spec.task])
+    held = f"prediction_id, version, arm, status, label, known_at, {said}"
     with platform.lake.connect() as connection:
         rows = connection.execute(
-            f"SELECT {quoted(EVENT_TIME)}::DATE AS day, count(*), count(label), "
-            "list(DISTINCT version ORDER BY version), "
-            "sum(hash(prediction_id, version, arm, status, label, known_at)::HUGEINT)::VARCHAR "
+            f"SELECT {quoted(EVENT_TIME)}::DATE AS day, count(*), "
+            f"count(*) FILTER (arm <> {text(BATCH)}), count(label), "
+            f"list(DISTINCT version ORDER BY version), sum(hash({held})::HUGEINT)::VARCHAR "
             f"FROM ({query}) GROUP BY day ORDER BY day"
         ).fetchall()
     return {
-        day: DayMark(n, labels, tuple(versions), fingerprint.of_values(n, labels, content)[:16])
-        for day, n, labels, versions, content in rows
+        day: DayMark(
+            n, served, labels, tuple(versions), fingerprint.of_values(n, labels, content)[:16]
+        )
+        for day, n, served, labels, versions, content in rows
     }
 
 
@@ -174,11 +192,9 @@ def read_labelled(
 def _by_log(
     platform: Platform, spec: ModelSpec, days: list[dt.date], as_of: dt.datetime
 ) -> list[str]:
-    """Labels out of the outcomes log, by id, and by each set of keys that an entity was named by.
-
-    The clock of who delivers them may be behind: they are looked for from the day before on.
-    """
-    lake, last = platform.lake, days[-1] + dt.timedelta(spec.monitoring.label_days)
+    """Labels out of the outcomes log: by id, and by each set of keys that names an entity."""
+    # A day more than the last label in time may be of.
+    lake, last = platform.lake, days[-1] + dt.timedelta(spec.monitoring.label_days + 1)
     files = [
         found.paths[0]
         for day, found in lake.days(OUTCOMES.name).items()
@@ -242,6 +258,18 @@ def _same_entity(keys: tuple[str, ...]) -> str:
     return (
         f"o.prediction_id IS NULL AND list_sort(map_keys(o.entity)) = "
         f"[{', '.join(map(text, keys))}] AND p.{quoted(EVENT_TIME)} = o.predicted_at AND {same}"
+    )
+
+
+def _in_time(spec: ModelSpec, known_at: str) -> str:
+    """Condition that a label became known in time for its prediction, whatever days are read.
+
+    The clock of who delivers it may be behind: it may be of the day before.
+    """
+    predicted = f"p.{quoted(EVENT_TIME)}"
+    return (
+        f"{known_at}::DATE >= {predicted}::DATE - 1 "
+        f"AND {known_at} <= {predicted} + INTERVAL {spec.monitoring.label_days} DAY"
     )
 
 

@@ -1,13 +1,14 @@
 """Which windows have to be computed: those that hold something else than when they were computed.
 
-A day is marked by its predictions and labels, by those of its trailing days, by the labels that
-were delivered on it, by the references of its versions, by whether its labels are due, and by the
-policy. The mark is kept with the results; where it is not the present one, a label or a record came
-late, or a registry that was away is back. How a window is computed stands in `windows`.
+A day is marked by its predictions and labels, by those of its trailing days, by its file of batch
+predictions, by the labels that were delivered on it, by the references of its versions, by whether
+its labels are due, and by the policy. The mark is kept with the results; where it is not the
+present one, a label or a record came late, predictions were made again, or a registry that was away
+is back. How a window is computed stands in `windows`.
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlops_assets.core import fingerprint
@@ -36,7 +37,8 @@ def stale(platform: Platform, spec: ModelSpec, as_of: dt.datetime) -> Stale:
     """The days and weeks that are not what they would be if they were computed now.
 
     From the first day with predictions of the model on every day is one, also without any: silence
-    has to be seen. Days that are beyond what the policy keeps are none.
+    has to be seen. Days that are beyond what the policy keeps are none. A window of which the log
+    may have lost days since it was computed stays as it is: it would be judged on less.
 
     Args:
         platform: the stores.
@@ -58,29 +60,36 @@ def stale(platform: Platform, spec: ModelSpec, as_of: dt.datetime) -> Stale:
     if not own:
         return Stale((), ())
     first, last = own[0], files[-1]
-    if own[-1] not in platform.lake.days(batch_table(spec)):
+    if any(marks[day].served for day in own):
         # A model that is served has predictions every day, or something is wrong.
         last = max(last, as_of.date() - dt.timedelta(1))
     days = [first + dt.timedelta(i) for i in range((last - first).days + 1)]
-    delivered = _deliveries(platform.lake)
+    held = _held(platform, spec, as_of, marks)
     known = results.marks(platform.lake, spec)
-    digests = _digests(platform, spec, marks)
-    wanted = {day: _of_day(spec, day, as_of, marks, delivered, digests) for day in days}
     mondays = sorted({day - dt.timedelta(day.weekday()) for day in days})
     known_weeks = results.marks(platform.lake, spec, weekly=True)
-    weeks = {monday: _of_week(spec, monday, as_of, marks, delivered, digests) for monday in mondays}
     return Stale(
-        tuple(day for day, mark in wanted.items() if known.get(day) != mark),
-        tuple(monday for monday, mark in weeks.items() if known_weeks.get(monday) != mark),
+        tuple(
+            day
+            for day in days
+            if known.get(day) != _of_day(spec, day, held)
+            and not (day in known and _is_final(spec, day, day, as_of))
+        ),
+        tuple(
+            monday
+            for monday in mondays
+            if known_weeks.get(monday) != _of_week(spec, monday, held)
+            and not (
+                monday in known_weeks and _is_final(spec, monday, monday + dt.timedelta(6), as_of)
+            )
+        ),
     )
 
 
 def mark_of_day(platform: Platform, spec: ModelSpec, day: dt.date, as_of: dt.datetime) -> str:
     """What a day would be computed from now."""
-    days = _trailing(spec, day)
-    marks = day_marks(platform, spec, days, as_of)
-    digests = _digests(platform, spec, marks)
-    return _of_day(spec, day, as_of, marks, _deliveries(platform.lake), digests)
+    marks = day_marks(platform, spec, _trailing(spec, day), as_of)
+    return _of_day(spec, day, _held(platform, spec, as_of, marks))
 
 
 def mark_of_week(platform: Platform, spec: ModelSpec, monday: dt.date, as_of: dt.datetime) -> str:
@@ -88,42 +97,70 @@ def mark_of_week(platform: Platform, spec: ModelSpec, monday: dt.date, as_of: dt
     first = _trailing(spec, monday)[0]
     days = [first + dt.timedelta(i) for i in range((monday - first).days + 7)]
     marks = day_marks(platform, spec, days, as_of)
-    digests = _digests(platform, spec, marks)
-    return _of_week(spec, monday, as_of, marks, _deliveries(platform.lake), digests)
+    return _of_week(spec, monday, _held(platform, spec, as_of, marks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What lies in the stores as of a moment.
+
+    Args:
+        as_of: the moment.
+        days: predictions and labels by day.
+        batches: marks of the files of batch predictions by day: their inputs may change alone.
+        delivered: names of the log files that the labels of each day came from.
+        digests: digests of the references by version.
+    """
+
+    as_of: dt.datetime
+    days: Mapping[dt.date, DayMark]
+    batches: Mapping[dt.date, str]
+    delivered: Mapping[dt.date, str]
+    digests: Mapping[str, str]
+
+
+def _held(
+    platform: Platform, spec: ModelSpec, as_of: dt.datetime, marks: Mapping[dt.date, DayMark]
+) -> _Held:
+    batches = {day: found.mark for day, found in platform.lake.days(batch_table(spec)).items()}
+    return _Held(as_of, marks, batches, _deliveries(platform.lake), _digests(platform, spec, marks))
 
 
 def _trailing(spec: ModelSpec, day: dt.date) -> list[dt.date]:
     return [day - dt.timedelta(i) for i in range(spec.monitoring.trailing_days - 1, -1, -1)]
 
 
-def _of_day(
-    spec: ModelSpec,
-    day: dt.date,
-    as_of: dt.datetime,
-    marks: Mapping[dt.date, DayMark],
-    delivered: Mapping[dt.date, str],
-    digests: Mapping[str, str],
-) -> str:
+def _is_final(spec: ModelSpec, first: dt.date, last: dt.date, as_of: dt.datetime) -> bool:
+    """Whether a window that was computed stays as it is, from its first day to its last.
+
+    Its trailing days may have been removed, and its labels have been due for a day.
+    """
+    kept = as_of.date() - dt.timedelta(spec.serving.retention_days)
+    return _trailing(spec, first)[0] < kept and _is_due(spec, last, as_of - dt.timedelta(1))
+
+
+def _is_due(spec: ModelSpec, day: dt.date, as_of: dt.datetime) -> bool:
     end = dt.datetime.combine(day + dt.timedelta(1), dt.time(), dt.UTC)
-    found = [marks[one] for one in _trailing(spec, day) if one in marks]
-    held = [(one.mark, [digests[version] for version in one.versions]) for one in found]
-    is_due = as_of >= end + spec.monitoring.label_delay
+    return as_of >= end + spec.monitoring.label_delay
+
+
+def _of_day(spec: ModelSpec, day: dt.date, held: _Held) -> str:
+    found = [held.days[one] for one in _trailing(spec, day) if one in held.days]
+    trailing = [(one.mark, [held.digests[version] for version in one.versions]) for one in found]
     policy = spec.monitoring.model_dump(mode="json"), spec.gates.model_dump(mode="json")
-    return fingerprint.of_values(LAYOUT, policy, held, is_due, delivered.get(day, ""))[:32]
-
-
-def _of_week(
-    spec: ModelSpec,
-    monday: dt.date,
-    as_of: dt.datetime,
-    marks: Mapping[dt.date, DayMark],
-    delivered: Mapping[dt.date, str],
-    digests: Mapping[str, str],
-) -> str:
-    days: Sequence[dt.date] = [monday + dt.timedelta(i) for i in range(7)]
     return fingerprint.of_values(
-        [_of_day(spec, day, as_of, marks, delivered, digests) for day in days]
+        LAYOUT,
+        policy,
+        trailing,
+        held.batches.get(day, ""),
+        _is_due(spec, day, held.as_of),
+        held.delivered.get(day, ""),
     )[:32]
+
+
+def _of_week(spec: ModelSpec, monday: dt.date, held: _Held) -> str:
+    days = [monday + dt.timedelta(i) for i in range(7)]
+    return fingerprint.of_values([_of_day(spec, day, held) for day in days])[:32]
 
 
 def _digests(

@@ -2,7 +2,14 @@
 
 import datetime as dt
 
-from mlops_assets.monitoring.late import stale
+import pyarrow as pa
+import pytest
+
+from mlops_assets.monitoring.late import Stale, stale
+from mlops_assets.monitoring.predictions import batch_table
+from mlops_assets.monitoring.windows import compute_week
+from mlops_assets.stores.inference_compaction import expire
+from mlops_assets.tables import EVENT_TIME
 from mlops_assets_tests.monitoring.world import DAY, FIRST, NOW, START, World, date
 
 
@@ -18,8 +25,8 @@ def current(world: World, as_of: dt.datetime) -> None:
         world.day((day - FIRST).days, as_of)
 
 
-def short(world: World) -> None:
-    policy = world.spec.monitoring.model_copy(update={"trailing_days": 2})
+def short(world: World, **change: int) -> None:
+    policy = world.spec.monitoring.model_copy(update={"trailing_days": 2, **change})
     world.spec = world.spec.model_copy(update={"monitoring": policy})
 
 
@@ -101,3 +108,71 @@ def test_a_model_without_predictions_has_no_windows(world: World) -> None:
     assert stale(world.platform, world.spec, NOW) == type(stale(world.platform, world.spec, NOW))(
         (), ()
     )
+
+
+def computed(world: World, as_of: dt.datetime) -> None:
+    """All that is stale, as the runs do it: the days first, then the weeks."""
+    current(world, as_of)
+    for monday in stale(world.platform, world.spec, as_of).weeks:
+        compute_week(world.platform, world.spec, monday, as_of)
+
+
+@pytest.mark.parametrize("after", [-3 * DAY, 5 * DAY])
+def test_nothing_is_stale_once_it_was_computed_however_late_a_label_comes(
+    world: World, after: dt.timedelta
+) -> None:
+    short(world, label_days=2)
+    rows = filled(world, 5)
+    world.label(rows[1][100:], after=after)
+    world.label(rows[2][100:], after=after)
+    as_of = START + 12 * DAY
+    computed(world, as_of)
+    assert stale(world.platform, world.spec, as_of) == Stale((), ())
+
+
+def batch(world: World, number: int, *, p: float = 0.5, amount: float = 1.0) -> None:
+    """Batch predictions of a day."""
+    rows = [
+        {
+            "order_id": f"b{number}-{i}", "shop": "a",
+            EVENT_TIME: START + number * DAY + dt.timedelta(minutes=i), "model_version": "1",
+            "probability": p, "negative_in_set": True, "positive_in_set": True,
+            **dict.fromkeys(world.spec.inputs, amount), "item": "tea",
+        }
+        for i in range(120)
+    ]  # fmt: skip
+    columns = pa.Table.from_pylist(rows)
+    world.platform.lake.write_days(columns, batch_table(world.spec), [date(number)])
+
+
+def test_batch_predictions_that_are_made_again_make_their_days_stale(world: World) -> None:
+    short(world)
+    for number in range(3):
+        batch(world, number)
+    current(world, AS_OF)
+    assert stale(world.platform, world.spec, AS_OF).days == ()
+    batch(world, 1, amount=2.0)
+    assert stale(world.platform, world.spec, AS_OF).days == (date(1),)
+    batch(world, 1, p=0.6, amount=2.0)
+    assert stale(world.platform, world.spec, AS_OF).days == (date(1), date(2))
+
+
+def test_silence_of_a_served_model_is_seen_though_it_predicts_in_batch_too(world: World) -> None:
+    filled(world, 2)
+    batch(world, 2)
+    assert stale(world.platform, world.spec, AS_OF).days == tuple(date(n) for n in range(6))
+
+
+def test_a_window_is_not_judged_again_on_what_the_log_still_has(world: World) -> None:
+    short(world, trailing_days=3)
+    serving = world.spec.serving.model_copy(update={"retention_days": 8})
+    world.spec = world.spec.model_copy(update={"serving": serving})
+    filled(world, 10)
+    later = START + 13 * DAY
+    computed(world, START + 11 * DAY)
+    today, folder = later.date(), world.platform.settings.root / "inference_log"
+    gone = expire(folder, world.platform.lake, {world.spec.name: 8}, today)
+    assert gone == tuple(date(n) for n in range(5))
+    found = stale(world.platform, world.spec, later)
+    # Silent days since; nothing of what has lost its trailing days.
+    assert found == Stale(tuple(date(n) for n in (10, 11, 12)), (FIRST + 7 * DAY,))
