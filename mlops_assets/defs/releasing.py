@@ -4,6 +4,7 @@ Used by the champion asset and by the approval of a person. Which moves are allo
 `stores/releases.py`; here is only what has to come together.
 """
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import dagster as dg
 from mlops_assets import judgement
 from mlops_assets.core.ledger_chain import Entry
 from mlops_assets.defs import guard, keys, records
-from mlops_assets.defs.runs import IN_PROGRESS
+from mlops_assets.defs.runs import IN_PROGRESS, LONGEST_RUN
 from mlops_assets.errors import ReleaseConflictError, RolloutError
 from mlops_assets.lineage import lineage
 from mlops_assets.platform import Platform
@@ -133,7 +134,9 @@ def unseen(
         known = newest.values.get("version" if stage == "champion" else "version_before", NONE)
     if champion in (None, known):
         return None
-    if instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS), limit=1):
+    # A command that was killed leaves a run in progress for good; it must not be waited for.
+    recent = dt.datetime.now(dt.UTC) - LONGEST_RUN
+    if instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS, created_after=recent), limit=1):
         return None
     return dg.AssetMaterialization(
         asset_key=keys.champion(spec),

@@ -1,10 +1,13 @@
 """Aliases that were moved by hand are told of, even when none is left."""
 
+import datetime as dt
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
+from mlops_assets.defs import releasing
 from mlops_assets.defs.checks.aliases import alias_sensor
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
@@ -56,3 +59,18 @@ def test_a_first_release_that_crashed_before_its_alias_is_finished(
         )
     tick(platform, spec, instance)
     assert platform.registry.aliases(spec.name) == {"champion": "1"}
+
+
+def test_a_run_that_was_killed_does_not_keep_a_champion_from_dagster(
+    platform: Platform,
+    spec: ModelSpec,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release(Releases(platform.ledger, platform.registry), "1")
+    create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED)
+    assert releasing.unseen(instance, platform, spec) is None
+    monkeypatch.setattr(releasing, "LONGEST_RUN", dt.timedelta(0))  # as if it were hours later
+    told = releasing.unseen(instance, platform, spec)
+    assert told is not None
+    assert told.metadata["version"].value == "1"

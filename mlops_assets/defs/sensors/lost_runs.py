@@ -12,8 +12,8 @@ import dagster as dg
 from dagster._core.launcher import DefaultRunLauncher
 
 SECONDS = 60
-PROCESS = re.compile(r"Started process for run \(pid: (\d+)\)")
-"""What a process of a run says of itself first."""
+PROCESS = re.compile(r"(?:Started process for run|Executing steps in process) \(pid: (\d+)\)")
+"""What the process of a run says of itself first: one that was launched, or that of a command."""
 
 SLACK = 5.0
 """Seconds by which a process may seem to be younger than what it said."""
