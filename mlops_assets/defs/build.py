@@ -82,6 +82,7 @@ def _build(models: tuple[ModelSpec, ...], resources: Mapping[str, object]) -> dg
         *(check for spec in models for check in gate_checks(spec)),
         *(alias_check(spec) for spec in models),
         *(rollout_check(spec) for spec in models),
+        *(log_checks() if models else []),
     ]
     told = [key for check in checks for key in check.check_keys]
     return dg.Definitions(
@@ -98,7 +99,6 @@ def _build(models: tuple[ModelSpec, ...], resources: Mapping[str, object]) -> dg
         ],
         asset_checks=[
             *checks,
-            *(log_checks() if models else []),
             *(check for spec in models for check in monitoring_checks(spec)),
         ],
         resources={"platform": platform, **resources},

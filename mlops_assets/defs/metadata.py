@@ -16,6 +16,9 @@ from mlops_assets.tables import Column
 MOST_PICTURE_BYTES = 100_000
 """A picture is kept in a row of the event log: larger ones slow down every page."""
 
+UNDECIDED = "undecided"
+"""Metadata of a check that does not pass only because its answer is open: no incident."""
+
 
 def number(value: Any) -> float | int | None:
     """A plain int or float; None for NaN and infinity, which are no measurements."""

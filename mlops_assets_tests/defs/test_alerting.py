@@ -8,6 +8,8 @@ import dagster as dg
 import pytest
 
 from mlops_assets.core.ledger_chain import Record
+from mlops_assets.defs import keys, metadata
+from mlops_assets.defs.build import build_definitions
 from mlops_assets.defs.sensors import alerting
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
@@ -78,13 +80,13 @@ def test_drift_that_persists_is_told_once_and_its_end_too(
     assert "RESOLVED: returns/feature_drift/amount_last" in waiting(world)
 
 
-def evaluated(instance: dg.DagsterInstance, passed: bool) -> None:
+def evaluated(instance: dg.DagsterInstance, passed: bool, **more: str) -> None:
     evaluation = dg.AssetCheckEvaluation(
         asset_key=CHECK.asset_key,
         check_name=CHECK.name,
         passed=passed,
         description="failed: ECE 0.04" if not passed else "passed",
-        metadata={},
+        metadata=more,
     )
     instance.report_runless_asset_event(evaluation)
 
@@ -105,6 +107,30 @@ def test_a_failed_gate_is_told_until_it_passes(world: World, instance: dg.Dagste
     evaluated(instance, passed=False)
     tick(sensor, world, instance, cursor)
     assert waiting(world) == ["CRITICAL: shop/calibration_report/ece_below_limit"]
+
+
+def test_a_check_whose_answer_is_open_is_not_told(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    evaluated(instance, passed=False, **{metadata.UNDECIDED: "too few rows"})
+    tick(alerting.check_alerts((CHECK,)), world, instance)
+    assert waiting(world) == []
+
+
+def test_damaged_lines_of_a_log_are_told(world: World, instance: dg.DagsterInstance) -> None:
+    sensor = build_definitions([world.spec]).resolve_sensor_def("check_alerts")
+    key = dg.AssetCheckKey(keys.INFERENCE_LOG, "no_damaged_lines")
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=False,
+            metadata={},
+            severity=dg.AssetCheckSeverity.WARN,
+        )
+    )
+    tick(sensor, world, instance)
+    assert [title.split(":")[0] for title in waiting(world)] == ["WARNING"]
 
 
 def entry(world: World, action: Any) -> None:

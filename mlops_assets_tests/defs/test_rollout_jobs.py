@@ -56,7 +56,10 @@ def test_a_rollout_is_started_moved_and_shown(challenger: tuple[Platform, ModelS
     kept = platform.rollouts.open(spec.name)
     assert kept is not None
     assert (kept.actor, kept.traffic.state) == ("ann", "shadow")
-    assert judged(platform, spec).passed
+    found = judged(platform, spec)
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert "still open: " in str(found.description)
 
     assert ran(platform, spec, "rollout_move", move="advance").success
     assert not ran(platform, spec, "rollout_start", version="2").success

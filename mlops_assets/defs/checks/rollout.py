@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from mlops_assets.core.rollout import Rollout
-from mlops_assets.defs import keys
+from mlops_assets.defs import keys, metadata
 from mlops_assets.errors import MlopsAssetsError
 from mlops_assets.outcomes.sums import sums_of
 from mlops_assets.platform import Platform
@@ -74,7 +74,8 @@ def rollout_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
         if not found:
             return dg.SkipReason("no model has had a rollout")
         state = "; ".join(
-            f"{kept.traffic.id} {kept.traffic.state} {kept.seq} {call.move if call else ''}"
+            f"{kept.traffic.id} {kept.traffic.state} {kept.seq} "
+            f"{(call.move, call.needs_person) if call else ''}"
             for _, kept, call in found
         )
         if state == context.cursor:
@@ -112,12 +113,17 @@ def _call(platform: Platform, spec: ModelSpec, kept: Kept | None) -> CanaryCall 
 def _passes(kept: Kept | None, call: CanaryCall | None) -> bool:
     if kept is None or call is None:
         return True
-    return kept.traffic.state != "aborted" and call.move != "abort" and not call.needs_person
+    return call.move == "advance" if kept.traffic.is_open else kept.traffic.state != "aborted"
 
 
 def _severity(kept: Kept | None, call: CanaryCall | None) -> dg.AssetCheckSeverity:
-    waits = call is not None and call.needs_person and call.move == "hold"
+    waits = _waits(kept, call)
     return dg.AssetCheckSeverity.WARN if waits else dg.AssetCheckSeverity.ERROR
+
+
+def _waits(kept: Kept | None, call: CanaryCall | None) -> bool:
+    """Whether it is not known yet how the canary does."""
+    return bool(kept and kept.traffic.is_open and call and call.move == "hold")
 
 
 def _told(spec: ModelSpec, kept: Kept | None, call: CanaryCall | None) -> str:
@@ -125,7 +131,8 @@ def _told(spec: ModelSpec, kept: Kept | None, call: CanaryCall | None) -> str:
         return f"{spec.name} has had no rollout"
     if call is None or not kept.traffic.is_open:
         return line(kept)
-    return f"{line(kept)}. Now: {call.move}: {call.reason}"
+    now = "still open" if call.move == "hold" else f"now: {call.move}"
+    return f"{line(kept)}; {now}: {call.reason}"
 
 
 def _metadata(kept: Kept | None, call: CanaryCall | None) -> dict[str, str | int | float]:
@@ -134,4 +141,6 @@ def _metadata(kept: Kept | None, call: CanaryCall | None) -> dict[str, str | int
     found: dict[str, str | int | float] = {"rollout": kept.traffic.id, "ledger_entry": kept.seq}
     for reading in call.readings if call else ():
         found[reading.guardrail] = reading.reason
+    if call and _waits(kept, call) and not call.needs_person:
+        found[metadata.UNDECIDED] = call.reason
     return found

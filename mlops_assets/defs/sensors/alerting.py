@@ -14,6 +14,7 @@ import dagster as dg
 from mlops_assets.core.alert import Alert
 from mlops_assets.core.incident import Message, Severity
 from mlops_assets.core.ledger_chain import Action, Entry
+from mlops_assets.defs import metadata
 from mlops_assets.defs.runs import STATE
 from mlops_assets.monitoring import results
 from mlops_assets.monitoring.readings import readings
@@ -139,7 +140,7 @@ def check_alerts(checks: Sequence[dg.AssetCheckKey]) -> dg.SensorDefinition:
                 if told:
                     platform.alerts.put(_of_check(platform, key, evaluation, told, over=True))
                     del open_[name]
-            elif told is None:
+            elif told is None and metadata.UNDECIDED not in evaluation.metadata:
                 since = dt.datetime.fromtimestamp(record.create_timestamp, dt.UTC)
                 told = [f"check/{name}/{record.id}", since.isoformat()]
                 platform.alerts.put(_of_check(platform, key, evaluation, told))
