@@ -6,7 +6,7 @@ sensor that ask are in `defs`.
 
 import datetime as dt
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlops_assets.core.retraining import RetrainPolicy
 from mlops_assets.errors import DeclarationError
@@ -50,6 +50,11 @@ class RetrainingPolicy(Declaration):
                 do="write it like '0 5 * * 1', which is Mondays at five",
             )
         return schedule
+
+    @model_validator(mode="after")
+    def _rules_fit(self) -> "RetrainingPolicy":
+        self.rules()  # which refuses what does not fit together
+        return self
 
     def rules(self, every: dt.timedelta | None = None) -> RetrainPolicy:
         """The rules as `core.retraining` takes them.

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_assets.errors import DeclarationError, UnknownNameError
+from mlops_assets.retraining_policy import RetrainingPolicy
 from mlops_assets.serving_policy import RolloutPolicy, ServingPolicy
 from mlops_assets.spec import (
     FoldPolicy,
@@ -196,6 +197,11 @@ def test_a_serving_policy_names_what_there_is(
 ) -> None:
     with pytest.raises(DeclarationError, match=found):
         returns(tmp_path, serving=ServingPolicy(**policy))
+
+
+def test_a_first_back_off_above_the_longest_is_refused() -> None:
+    with pytest.raises(DeclarationError, match="a cap that is no less than the back-off"):
+        RetrainingPolicy(back_off_days=10)
 
 
 def test_a_rollout_ends_with_all_of_the_traffic() -> None:
