@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
             `[{"name": "duty", "url": "slack://...", "severities": ["critical"]}]`.
         ui_url: address of Dagster's pages, for links in alerts.
         now: the present, for data of the past: online features are answered as of this time.
-            Empty means the clock.
+            Kept in UTC; without a zone it is taken for UTC. Empty means the clock.
     """
 
     model_config = SettingsConfigDict(env_prefix="MLOPS_", frozen=True, extra="ignore")
@@ -74,6 +74,14 @@ class Settings(BaseSettings):
     alert_channels: tuple[ChannelSetting, ...] = ()
     ui_url: str = "http://127.0.0.1:3000"
     now: dt.datetime | None = None
+
+    @field_validator("now")
+    @classmethod
+    def _in_utc(cls, now: dt.datetime | None) -> dt.datetime | None:
+        if now is None:
+            return None
+        # Its day is asked for, so another zone would make it another day.
+        return now.astimezone(dt.UTC) if now.tzinfo else now.replace(tzinfo=dt.UTC)
 
     @cached_property
     def root(self) -> Path:

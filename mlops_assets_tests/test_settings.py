@@ -66,6 +66,14 @@ def test_an_unknown_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         Settings()
 
 
+@pytest.mark.parametrize(
+    "written", ["2013-11-05T23:30", "2013-11-05T23:30Z", "2013-11-06T01:30+02:00"]
+)
+def test_the_present_is_kept_in_utc(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_NOW", written)
+    assert str(Settings().now) == "2013-11-05 23:30:00+00:00"
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().project = "another"
