@@ -76,8 +76,20 @@ def windows_at(spec: ModelSpec, now: dt.datetime) -> Windows:
     return spec.windows.until(end, train_days=policy.train_days)
 
 
-def state(instance: dg.DagsterInstance, spec: ModelSpec) -> RetrainState:
-    """What the runs so far say."""
+def note_start(context: dg.AssetExecutionContext, now: dt.datetime) -> None:
+    """Note the present of the platform on a retrain that somebody has started by hand.
+
+    Args:
+        context: of a step of the run.
+        now: the present.
+    """
+    run = context.run
+    if TAG in run.tags and AT not in run.tags:
+        context.instance.add_run_tags(run.run_id, {AT: now.isoformat()})
+
+
+def state(instance: dg.DagsterInstance, spec: ModelSpec, now: dt.datetime) -> RetrainState:
+    """What the runs so far say, at a present."""
     runs = instance.get_run_records(dg.RunsFilter(tags={TAG: spec.name}), limit=LOOK_BACK)
     found = RetrainState()
     for record in reversed(runs):
@@ -90,15 +102,15 @@ def state(instance: dg.DagsterInstance, spec: ModelSpec) -> RetrainState:
             last_outcome=found.last_outcome,
             failures=found.failures,
             answered=found.answered,
-        ).started(_began(record))
+        ).started(_began(record, now))
         if run.status in _ENDED:
             good = run.status is dg.DagsterRunStatus.SUCCESS or _judged(instance, spec, run)
             created = record.create_timestamp.timestamp()
             lasted = dt.timedelta(seconds=(record.end_time or created) - created)
-            found = found.ended(_began(record) + lasted, "succeeded" if good else "failed")
+            found = found.ended(_began(record, now) + lasted, "succeeded" if good else "failed")
         elif dt.datetime.now(dt.UTC) - record.create_timestamp > LONGEST_RUN:
             # Nobody was left to say that it ended.
-            found = found.ended(_began(record) + LONGEST_RUN, "failed")
+            found = found.ended(_began(record, now) + LONGEST_RUN, "failed")
     return found
 
 
@@ -157,7 +169,7 @@ def decision(
         DeclarationError, SourceError: as `signals`.
     """
     now = platform.now
-    known = state(instance, spec)
+    known = state(instance, spec, now)
     found = signals(platform, spec, known, now)
     return decide(now, known, spec.retraining.rules(every), found), known
 
@@ -211,10 +223,10 @@ def until(spec: ModelSpec, end: dt.date) -> dict[str, object]:
     return {"ops": {op: {"config": {"until": end.isoformat(), "holdout": ""}}}}
 
 
-def _began(record: dg.RunRecord) -> dt.datetime:
-    """When a run began, by the present of the platform."""
+def _began(record: dg.RunRecord, now: dt.datetime) -> dt.datetime:
+    """When a run began, by the present of the platform, which may be behind the clock."""
     told = record.dagster_run.tags.get(AT)
-    return dt.datetime.fromisoformat(told) if told else record.create_timestamp
+    return dt.datetime.fromisoformat(told) if told else min(record.create_timestamp, now)
 
 
 def _judged(instance: dg.DagsterInstance, spec: ModelSpec, run: dg.DagsterRun) -> bool:

@@ -188,11 +188,28 @@ def test_a_run_that_nobody_ended_counts_as_failed_after_hours(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.ran(STARTED, days_ago=1)
-    assert retraining.state(home.instance, home.spec).running
+    assert retraining.state(home.instance, home.spec, NOW).running
     monkeypatch.setattr(retraining, "LONGEST_RUN", dt.timedelta(0))
-    known = retraining.state(home.instance, home.spec)
+    known = retraining.state(home.instance, home.spec, NOW)
     assert (known.running, known.failures) == (False, 1)
     assert home.decided().start
+
+
+def test_a_run_by_hand_is_not_ahead_of_the_present_of_the_home(home: Home) -> None:
+    create_run_for_test(
+        home.instance, job_name="retrain_returns", status=SUCCESS, tags={retraining.TAG: "returns"}
+    )
+    assert retraining.state(home.instance, home.spec, NOW).last_start == NOW
+
+
+def test_a_run_by_hand_notes_the_present_that_it_began_in(home: Home) -> None:
+    @dg.asset
+    def step(context: dg.AssetExecutionContext) -> None:
+        retraining.note_start(context, NOW)
+
+    dg.materialize([step], instance=home.instance, tags={retraining.TAG: home.spec.name})
+    home.at(NOW + dt.timedelta(days=10))
+    assert retraining.state(home.instance, home.spec, home.now).last_start == NOW
 
 
 def test_a_run_that_somebody_starts_beside_another_waits_for_it(home: Home) -> None:
@@ -231,4 +248,4 @@ def test_a_run_answers_when_gates_refused_its_version_and_not_when_it_was_killed
             event_specific_data=StepFailureData(error=None, user_failure_data=None),
         )
         home.instance.report_dagster_event(event, run.run_id)
-    assert retraining.state(home.instance, home.spec).failures == failures
+    assert retraining.state(home.instance, home.spec, NOW).failures == failures

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mlops_assets.core import splits
 from mlops_assets.core.labels import LabelSummary, refuse_unlearnable
-from mlops_assets.defs import keys, metadata
+from mlops_assets.defs import keys, metadata, retraining
 from mlops_assets.defs.assets.features import digests, raw_marks
 from mlops_assets.errors import DeclarationError
 from mlops_assets.inference import batch
@@ -72,8 +72,11 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
         owners=list(spec.owners),
     )
     def training_set(
-        config: TrainingSetConfig, platform: dg.ResourceParam[Platform]
+        context: dg.AssetExecutionContext,
+        config: TrainingSetConfig,
+        platform: dg.ResourceParam[Platform],
     ) -> dg.MaterializeResult:
+        retraining.note_start(context, platform.now)
         windows = config.windows(spec)
         rows = batch.entity_rows(platform, spec, windows.train.start, windows.holdout.end)
         times = rows[EVENT_TIME].dt.tz_localize(None).to_numpy()
