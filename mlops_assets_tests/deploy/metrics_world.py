@@ -56,6 +56,11 @@ def steady(value: float) -> Over:
     return lambda at: value
 
 
+def days_ago(days: float) -> Over:
+    """A time that lies so many days before the moment at which it is read."""
+    return lambda at: at - days * 86_400
+
+
 def between(start: float, end: float, inside: float, outside: float | None) -> Over:
     """A value that holds for some time, and another one else."""
     return lambda at: inside if start <= at < end else outside

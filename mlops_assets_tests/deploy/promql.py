@@ -190,7 +190,8 @@ def quantile(share: float, buckets: list[tuple[float, float]]) -> float:
     return low + (high - low) * (rank - under) / (count - under)
 
 
-_CALLS: dict[str, Callable[[Any, Series, float], Vector]] = {
+_CALLS: dict[str, Callable[[Any, Series, float], Vector | float]] = {
+    "time": lambda node, series, at: float(at),
     "rate": _rate,
     "increase": _rate,
     "max_over_time": _max_over_time,

@@ -44,6 +44,7 @@ SERIES = {
         # 30 samples of growth from zero: not stretched below zero.
         ("increase(c{a='1'}[15m])", 450, {"a=1": 90.0}),
         ("g > 3", 30, {"a=2,b=y": 7.0}),
+        ("time() - h", 30, {"a=1": 26.0}),
         ("g offset 15s", 30, {"a=1,b=x": 5.0, "a=2,b=y": 7.0}),
         ("g", 329, {"a=1,b=x": 2.0, "a=2,b=y": 7.0}),
         ("g", 330, {}),

@@ -18,6 +18,7 @@ from mlops_assets_tests.deploy.metrics_world import (
     Over,
     World,
     between,
+    days_ago,
     growing,
     growing_from,
     known_metrics,
@@ -144,6 +145,10 @@ BAD: dict[str, tuple[World, set[str]]] = {
         one("mlops_rollout_info", between(0, 9999, 1, 0), **ROLLOUT, share="5"),
         {"RolloutsDiverge"},
     ),
+    "a model predicts, and its drift was not looked at for days": (
+        one("mlops_monitor_window_seconds", days_ago(3.1), model="m", monitor="feature_drift"),
+        {"MonitorStopped"},
+    ),
     "the ledger is away": (
         one("mlops_away", between(0, 9999, 1, 0), store="ledger"),
         {"StoreAway"},
@@ -166,6 +171,15 @@ GOOD: dict[str, World] = {
         **one("mlops_rollout_info", between(-9999, 30, 1, 0), **ROLLOUT, share="10"),
         **one("mlops_rollout_info", between(15, 9999, 1, None), **ROLLOUT, share="25"),
     },
+    "labels come after a month": one(
+        "mlops_monitor_window_seconds", days_ago(30), model="m", monitor="performance"
+    ),
+    "yesterday is not computed yet": one(
+        "mlops_monitor_window_seconds", days_ago(2.9), model="m", monitor="feature_drift"
+    ),
+    "a model that nobody asks is not monitored": one(
+        "mlops_monitor_window_seconds", days_ago(30), model="idle", monitor="feature_drift"
+    ),
     "a store is away for half a minute": one(
         "mlops_away", between(0, 30, 1, 0), store="online_store"
     ),
@@ -274,6 +288,7 @@ def test_values_of_labels_in_a_rule_are_those_that_the_server_writes(rule: dict[
     metrics.shadow_dropped("m", 1)
     metrics.info.labels("m", "1", CHAMPION).set(1)
     metrics.away.labels("registry").set(1)
+    metrics.windows.labels("m", "feature_drift").set(1)
     metrics.rollouts.labels("m", "1", "canary", "5").set(1)
     page = {
         frozenset({"__name__": sample.name, **sample.labels}.items()): [(0.0, sample.value)]
