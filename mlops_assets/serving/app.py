@@ -8,21 +8,25 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from mlops_assets import declared
 from mlops_assets.platform import Platform
 from mlops_assets.serving import experimenting, invocations, operate, outcomes, predict, v2
-from mlops_assets.serving.bodies import refused
+from mlops_assets.serving.bodies import answer, refused
+from mlops_assets.serving.examples import Examples
 from mlops_assets.serving.limits import Guard
 from mlops_assets.serving.metrics import CONTENT_TYPE
 from mlops_assets.serving.options import ServeOptions
@@ -56,8 +60,8 @@ def app_of(worker: Worker) -> ASGIApp:
         async with worker.running():
             yield
 
-    app = FastAPI(title="mlops-assets", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.worker = worker
+    app = FastAPI(title="mlops-assets", lifespan=lifespan, openapi_url=None)
+    app.state.worker, app.state.examples = worker, Examples(worker)
     # Routes of Starlette: bodies are read and checked by our own code, which is ten times quicker
     # than a model of pydantic for every row, and says what was found and what was expected.
     for path, handler in {
@@ -73,7 +77,7 @@ def app_of(worker: Worker) -> ASGIApp:
         "/models/{model}/experiment/start": experimenting.start,
         "/models/{model}/experiment/stop": experimenting.stop,
     }.items():
-        app.add_route(path, handler, methods=["POST"])
+        app.router.routes.append(_Declared(path, handler, methods=["POST"]))
     for path, handler in {
         "/v2/health/live": v2.live,
         "/v2/health/ready": v2.ready,
@@ -88,15 +92,28 @@ def app_of(worker: Worker) -> ASGIApp:
         "/health": invocations.ping,
         "/version": invocations.version,
         "/metrics": _metrics,
+        "/openapi.json": _openapi,
+        "/docs": _docs,
+        "/docs/files/{name}": _docs_file,
     }.items():
-        app.add_route(path, handler, methods=["GET"])
-    app.add_route("/docs", _docs, methods=["GET"])
-    app.mount("/docs/files", StaticFiles(directory=_docs_files()))
-    app.openapi = lambda: document(worker)  # type: ignore[method-assign]
+        app.router.routes.append(_Declared(path, handler, methods=["GET"]))
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(HTTPException, _no_such_address)
     app.add_exception_handler(Exception, _broken)
     return Guard(app, worker)
+
+
+class _Declared(Route):
+    """A route that leaves in the scope which one it is, for whoever counts requests."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        found, told = super().matches(scope)
+        return found, {**told, "route": self}
+
+
+async def _openapi(request: Request) -> Response:
+    worker, examples = request.app.state.worker, request.app.state.examples
+    return answer(await to_thread.run_sync(document, worker, examples))
 
 
 async def _docs(request: Request) -> Response:
@@ -110,10 +127,15 @@ async def _docs(request: Request) -> Response:
     )
 
 
-def _docs_files() -> Path:
-    """Where the program of the page lies: in a package that brings nothing else of use."""
+async def _docs_file(request: Request) -> Response:
+    return await _docs_files().get_response(request.path_params["name"], request.scope)
+
+
+@cache
+def _docs_files() -> StaticFiles:
+    """The program of the page, out of a package that brings nothing else of use."""
     found = find_spec("fastapi_offline")
-    return Path(str(found and found.origin)).parent / "static"
+    return StaticFiles(directory=Path(str(found and found.origin)).parent / "static")
 
 
 async def _metrics(request: Request) -> Response:

@@ -1,23 +1,21 @@
 """The OpenAPI document of the served models, with examples that can be run as they stand.
 
-Made from the specs: what the code checks and what the page says come from the same columns. The
-examples are the newest row that the lake knows, as long as nobody needs a token to see it.
+Made from the specs: what the code checks and what the page says come from the same columns. What
+the examples hold is decided in `examples`.
 """
 
-import datetime as dt
 from collections.abc import Iterable
-from functools import cache
 from importlib.metadata import version as installed_version
 from typing import Any
 
-from mlops_assets.engines import duckdb as engine
 from mlops_assets.serving.columns import RowSchema, expectation
+from mlops_assets.serving.examples import Examples, made_up
 from mlops_assets.serving.outcomes import MOST_VALUES, VALUE_NAME
 from mlops_assets.serving.predictor import ModelRows
 from mlops_assets.serving.tensors import described
 from mlops_assets.serving.worker import Worker
-from mlops_assets.stores.lake import quoted
-from mlops_assets.tables import EVENT_TIME, Column
+from mlops_assets.spec import ModelSpec
+from mlops_assets.tables import Column
 
 _TYPES = {"string": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _REFUSALS = {
@@ -40,14 +38,15 @@ _REFUSAL = {
 }
 
 
-def document(worker: Worker) -> dict[str, Any]:
-    """The OpenAPI document."""
+def document(worker: Worker, examples: Examples) -> dict[str, Any]:
+    """The OpenAPI document; slow, because examples are read from the stores."""
     paths: dict[str, Any] = {}
     for model, rows in worker.rows.items():
         if model not in worker.cache.serving:
             continue
-        entity, features = _examples(worker, rows)
+        entity, features = examples.rows(rows)
         paths |= _of_model(model, rows, entity, features)
+        paths |= _of_operations(rows.spec, *examples.versions(model))
     paths |= {
         path: {"get": {"summary": text, "responses": {"200": {"description": "the answer"}}}}
         for path, text in {
@@ -90,7 +89,7 @@ def _of_model(
         {**described(check.column), "shape": [1], "data": [features[check.name]]}
         for check in rows.features.required
     ]
-    label = _example(spec.rows.column(spec.label.column), nullable=False)
+    label = made_up(spec.rows.column(spec.label.column), nullable=False)
     outcome = {
         "label": _schema(spec.rows.column(spec.label.column)),
         "values": {
@@ -129,22 +128,24 @@ def _of_model(
         f"/v2/models/{model}": {
             "get": {"summary": "Inputs and outputs", "responses": {"200": {"description": "them"}}}
         },
-        **_of_operations(model),
     }
 
 
-def _of_operations(model: str) -> dict[str, Any]:
+def _of_operations(spec: ModelSpec, champion: str, other: str) -> dict[str, Any]:
     """How rollouts are moved, and the champion is rolled back."""
+    model = spec.name
     path, text = f"/models/{model}/rollout", {"type": "string", "minLength": 1}
     why = {"reason": text}
     said = {"value": {"reason": "it answers slowly"}}
     begun = {"version": text, "steps": {"type": "array", "items": {"type": "number"}}, **why}
-    first = {"value": {"version": "2", "steps": [5, 25, 50, 100], "reason": "it passed its gates"}}
+    steps = list(spec.rollout.steps)
+    first = {"value": {"version": other, "steps": steps, "reason": "it passed its gates"}}
     names = {"type": "array", "minItems": 1, "items": text}
     one = _object({"name": text, "version": text, "percent": {"type": "number"}})
     arms = {"type": "array", "minItems": 2, "items": one}
-    halves = [{"name": name, "version": name[1:], "percent": 50} for name in ("v1", "v2")]
-    split = {"value": {"arms": halves, "metrics": ["revenue"], "reason": "which brings more?"}}
+    halves = [{"name": f"v{one}", "version": one, "percent": 50} for one in (champion, other)]
+    metrics = [one.name for one in spec.metrics] or ["revenue"]
+    split = {"value": {"arms": halves, "metrics": metrics, "reason": "which brings more?"}}
     moves = {
         "advance": "Give the version its next share; after the last, release it",
         "pause": "Keep the traffic as it is, and let nothing but a person move it",
@@ -243,52 +244,3 @@ def _schema(column: Column) -> dict[str, Any]:
     if column.allowed is not None:
         found["enum"] = [*column.allowed, *([None] if column.nullable else [])]
     return found
-
-
-def _example(column: Column, *, nullable: bool = True) -> Any:
-    """A value that the check of the column takes."""
-    if column.nullable and nullable:
-        return None
-    if column.allowed:
-        return column.allowed[0]
-    if column.type == "string":
-        return "?"
-    if column.type == "bool":
-        return True
-    if column.type == "time":
-        return "2024-01-01T12:00:00Z"
-    low = column.minimum if column.minimum is not None else min(0.0, column.maximum or 0.0)
-    return int(low) if column.type == "int" else float(low)
-
-
-def _examples(worker: Worker, rows: ModelRows) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """A row by entity and a row by features; of real data, where anybody may see them."""
-    made = {check.name: _example(check.column) for check in rows.features.required}
-    if worker.tokens.asked:
-        return None, made
-    entity = _newest(worker, rows.spec.name)
-    if entity is None:
-        return None, made
-    try:
-        [asked] = rows.of_entities([entity], "entities")
-    except Exception:
-        # An example that cannot be read now is no reason to have no page.
-        return None, made
-    return entity, dict(zip(rows.inputs, asked.values, strict=True))
-
-
-@cache
-def _newest(worker: Worker, model: str) -> dict[str, Any] | None:
-    """The newest row to predict that the lake knows."""
-    rows = worker.rows[model]
-    path = worker.platform.lake.file(engine.rows(rows.spec.rows))
-    if not path.exists():
-        return None
-    names = [check.name for check in rows.entities.required]
-    query = (
-        f"SELECT {', '.join(map(quoted, names))} FROM t ORDER BY {quoted(EVENT_TIME)} DESC LIMIT 1"
-    )
-    [row] = worker.platform.lake.read(query, t=path).to_pylist() or [None]
-    if row is None:
-        return None
-    return {k: v.isoformat() if isinstance(v, dt.datetime) else v for k, v in row.items()}

@@ -141,6 +141,16 @@ def test_the_examples_of_the_moves_run_one_after_another(rolling: Platform) -> N
                 assert client.post(f"{ROLLOUT}/{verb}", example["value"]).status in (200, 201)
 
 
+def test_without_a_challenger_the_example_is_the_champion_before(rolling: Platform) -> None:
+    released(rolling, spec_of(rolling), rolling.registry.version("returns", "2"))
+    with in_thread(worker_of(rolling)) as client:
+        paths = client.get("/openapi.json").json["paths"]
+        body = paths[f"{ROLLOUT}/start"]["post"]["requestBody"]["content"]["application/json"]
+        [example] = [one["value"] for one in body["examples"].values()]
+        begun = client.post(f"{ROLLOUT}/start", example)
+    assert (begun.status, begun.json["version"]) == (201, "1")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "field"),
     [
