@@ -44,7 +44,6 @@ class Guard:
 
     def __init__(self, app: ASGIApp, worker: Worker) -> None:
         self._app, self._worker, self._options = app, worker, worker.options
-        self._in_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -92,9 +91,10 @@ class Guard:
     async def _limited(self, call: "_Call") -> None:
         if role_for(call.path) != "predict":
             # Whoever looks after the server is answered at any load.
-            await self._timed(call)
+            await self._timed(call, move=call.method == "POST")
             return
-        if self._in_work >= self._options.most_concurrent:
+        worker = self._worker
+        if worker.in_work >= self._options.most_concurrent:
             raise Refusal(
                 "more requests than are worked on at one time",
                 expected=f"at most {self._options.most_concurrent} in a worker",
@@ -102,19 +102,19 @@ class Guard:
                 status=429,
                 retry_after=1,
             )
-        self._in_work += 1
-        self._worker.metrics.in_work.set(self._in_work)
+        worker.take(1)
         try:
             # All requests that have arrived are counted before the first of them is worked on.
             await asyncio.sleep(0)
             await self._timed(call)
         finally:
-            self._in_work -= 1
-            self._worker.metrics.in_work.set(self._in_work)
+            worker.take(-1)
 
-    async def _timed(self, call: "_Call") -> None:
+    async def _timed(self, call: "_Call", *, move: bool = False) -> None:
         try:
-            async with asyncio.timeout(self._options.request_seconds):
+            async with asyncio.timeout(self._options.request_seconds) as limit:
+                # A move that was begun is made, however long it takes: nobody is told otherwise.
+                call.limit_of_body = limit if move else None
                 await self._app(call.scope, call.receive, call.send)
         except TimeoutError:
             slow_client = not call.received
@@ -154,19 +154,15 @@ class _Call:
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.status, self.received = 0, False
+        self.limit_of_body: asyncio.Timeout | None = None
         self._left, self._most = most_bytes, most_bytes
         length = self.headers.get(b"content-length", b"0")
         self._too_long = length.isdigit() and int(length[:20]) > most_bytes
 
     @property
     def route(self) -> str:
-        """The address without names in it; one word for all addresses that are not there."""
-        if "endpoint" not in self.scope:
-            return "other"
-        found = self.path
-        for name, value in self.scope.get("path_params", {}).items():
-            found = found.replace(f"/{value}", f"/{{{name}}}", 1)
-        return found
+        """The address as it is declared; one word for all addresses that are not there."""
+        return getattr(self.scope.get("route"), "path", "other")
 
     async def receive(self) -> Message:
         """The next part of the body, as long as it is not too long."""
@@ -178,6 +174,8 @@ class _Call:
             self.received = not message.get("more_body", False)
             if self._left < 0:
                 raise self._refused()
+            if self.received and self.limit_of_body:
+                self.limit_of_body.reschedule(None)
         return message
 
     async def send(self, message: Message) -> None:

@@ -24,7 +24,7 @@ class ServeOptions(BaseSettings):
         most_body_bytes: largest body of a request.
         most_rows: most rows of a request.
         most_concurrent: requests in work at one time in a worker; more are answered 429.
-        request_seconds: longest time for one request.
+        request_seconds: longest time for one request; a move, such as a rollback, ends as it ends.
         head_seconds: longest time for the head of a request, and between two requests of a
             connection.
         drain_seconds: longest time for the requests in work when the server is told to stop.

@@ -91,6 +91,7 @@ class Worker:
         # A store behind a network is not waited for in the loop that answers all requests.
         self._remote = bool(platform.settings.online_url)
         self.draining, self._parent = False, parent
+        self.in_work = 0
         self._next_numbers = 0.0
 
     @cached_property
@@ -127,11 +128,38 @@ class Worker:
         self.cache.get(model)
         return self.rows[model]
 
+    def take(self, places: int) -> None:
+        """Take places of requests in work; give them back where the number is below 0."""
+        self.in_work += places
+        self.metrics.in_work.set(self.in_work)
+
     async def do(self, work: Callable[[], T], rows: int, *, online: bool = False) -> T:
-        """Do the work of a request: at once when it is short, else beside other requests."""
+        """Do the work of a request: at once when it is short, else beside other requests.
+
+        A thread cannot be stopped: when the request is given up, it has a place until it ends.
+        """
         if rows <= QUICK_ROWS and not (online and self._remote):
             return work()
-        return await to_thread.run_sync(work)
+        wanted = True
+
+        def begun() -> T:
+            if not wanted:
+                raise TimeoutError
+            return work()
+
+        thread = asyncio.ensure_future(to_thread.run_sync(begun))
+        try:
+            return await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            wanted = False
+            self.take(1)
+            thread.add_done_callback(self._ended)
+            raise
+
+    def _ended(self, thread: "asyncio.Future[T]") -> None:
+        self.take(-1)
+        if not thread.cancelled() and thread.exception():
+            _log.info("a request that was given up ended with %r", thread.exception())
 
     def look(self) -> None:
         """Follow the registry, the rollouts, the tokens and the hour; slow, and never raises."""
@@ -174,6 +202,7 @@ class Worker:
             with contextlib.suppress(asyncio.CancelledError):
                 await looking
             self.shadow.close()
+            self.controller.close()
             self.log.close()
             self.outcomes.close()
 

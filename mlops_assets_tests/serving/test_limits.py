@@ -3,19 +3,25 @@
 import asyncio
 import json
 import logging
+import re
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from anyio import to_thread
 
-from mlops_assets.errors import DataError
+from mlops_assets.errors import DataError, RolloutError
 from mlops_assets.platform import Platform
+from mlops_assets.rollouts import moves
 from mlops_assets.serving import auth
 from mlops_assets.serving.model_cache import ModelCache
 from mlops_assets.serving.options import ServeOptions
+from mlops_assets.serving.predictor import Predictor
 from mlops_assets.serving.worker import Worker
-from mlops_assets_tests.serving.running import Client, in_thread, wait_for
+from mlops_assets_tests.serving.running import PATIENCE, Client, in_thread, wait_for
 from mlops_assets_tests.serving.shop_home import FEATURES, KNOWN, specs_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
@@ -103,6 +109,105 @@ def in_work(client: Client) -> float:
     page = client.get("/metrics").body.decode()
     [line] = [one for one in page.splitlines() if one.startswith("mlops_requests_in_work ")]
     return float(line.rpartition(" ")[2])
+
+
+MANY = {"features": [FEATURES] * 20}
+
+
+@contextmanager
+def asking(client: Client, path: str, body: Any, n: int = 1) -> Iterator[list[int]]:
+    """Requests that are sent in the meantime, and what becomes of them once the block has ended."""
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(client.post(path, body).status))
+        for _ in range(n)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield found
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+def test_a_request_that_was_given_up_has_its_place_until_its_thread_ends(
+    shop: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, go = worker_of(shop, most_concurrent=2, request_seconds=0.5), threading.Event()
+    predict = Predictor.predict
+
+    def slow(*args: Any) -> Any:
+        go.wait(PATIENCE)
+        return predict(*args)
+
+    monkeypatch.setattr(Predictor, "predict", slow)
+    with in_thread(worker) as client:
+        try:
+            with asking(client, PREDICT, MANY, 2) as found:
+                pass
+            assert found == [503, 503]
+            assert in_work(client) == 2
+            assert client.post(PREDICT, ROW).status == 429
+        finally:
+            go.set()
+        wait_for(lambda: in_work(client) == 0)
+        assert client.post(PREDICT, ROW).status == 200
+
+
+def test_work_that_no_thread_has_begun_is_not_begun_when_nobody_waits(worker: Worker) -> None:
+    go, begun = threading.Event(), list[str]()
+
+    async def ask() -> None:
+        to_thread.current_default_thread_limiter().total_tokens = 1
+        first = asyncio.ensure_future(worker.do(lambda: go.wait(PATIENCE), 100))
+        second = asyncio.ensure_future(worker.do(lambda: begun.append("second"), 100))
+        await asyncio.sleep(0)  # both have asked for the only thread
+        second.cancel()
+        assert await asyncio.gather(second, return_exceptions=True) != [None]
+        go.set()
+        assert await first
+        assert await worker.do(lambda: "third", 100) == "third"
+
+    asyncio.run(ask())
+    assert (begun, worker.in_work) == ([], 0)
+
+
+def test_a_move_that_was_begun_is_answered_however_long_it_takes(
+    shop: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, go, begun = worker_of(shop, request_seconds=0.5), threading.Event(), threading.Event()
+
+    def slow(*args: Any, **more: Any) -> Any:
+        begun.set()
+        go.wait(PATIENCE)
+        raise RolloutError("moved", expected="a test", do="wait")
+
+    monkeypatch.setattr(moves, "move", slow)
+    monkeypatch.setattr(Predictor, "predict", lambda *_: go.wait(PATIENCE))
+    with in_thread(worker) as client:
+        try:
+            with asking(client, "/models/returns/rollout/abort", {"reason": "slow"}) as found:
+                assert begun.wait(PATIENCE)
+                # Whatever has come later is over by now.
+                assert client.post(PREDICT, MANY).status == 503
+                assert found == []
+                go.set()
+        finally:
+            go.set()
+        assert found == [409]
+
+
+def test_requests_are_counted_by_the_addresses_that_are_declared(client: Client) -> None:
+    for path in ("/docs/files/x1", "/docs/files/x2", "/x1", "/models/mo/rollout"):
+        assert client.get(path).status == 404
+    assert client.post("/models/mo/predict", ROW).status == 404
+    assert client.get(PREDICT).status == 405
+    page = client.get("/metrics").body.decode()
+    routes = set(re.findall(r'mlops_requests_total\{route="([^"]*)"', page))
+    declared = {f"/models/{{model}}/{what}" for what in ("predict", "rollout")}
+    assert {"/docs/files/{name}", "other"} | declared <= routes
+    assert not [route for route in routes if "x1" in route or "mo/" in route]
 
 
 def test_with_tokens_every_request_needs_one(own_shop: Platform) -> None:
