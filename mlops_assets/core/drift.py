@@ -133,16 +133,13 @@ def judge(
     return tuple(decided.get(verdict.feature, verdict) for verdict in found)
 
 
-def persists(bad: Sequence[bool | None], k: int, m: int) -> bool:
+def persists(bad: Sequence[bool], k: int, m: int) -> bool:
     """Whether at least k of the last m windows were bad.
 
-    Windows without data (None) are no evidence either way: they are passed over.
-
-    >>> persists([True, None, False, True], k=2, m=3), persists([True, False, False, True], 2, 3)
+    >>> persists([True, False, True], k=2, m=3), persists([True, False, False, True], 2, 3)
     (True, False)
     """
-    known = [flag for flag in bad if flag is not None]
-    return sum(known[-m:]) >= k
+    return sum(bad[-m:]) >= k
 
 
 def ranked(

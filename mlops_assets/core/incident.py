@@ -7,7 +7,7 @@ already is never untold. How alerts look is in `alert`, and how they are sent in
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -19,6 +19,14 @@ from mlops_assets.errors import DataError, DeclarationError
 Health = Literal["fine", "warning", "critical", "no data"]
 Severity = Literal["warning", "critical"]
 Kind = Literal["opened", "worsened", "resolved"]
+Lack = Literal["data", "time", "rows"]
+PREDICTIONS = "predictions"
+"""Name of the subject that is a window as a whole."""
+
+GONE = (
+    "nothing was said of it while others were judged: it is no longer watched, or has too few "
+    "rows; this does not say that it is well"
+)
 _RANK = {"fine": 0, "warning": 1, "critical": 2}
 
 
@@ -29,8 +37,8 @@ class IncidentPolicy:
     Args:
         open_k: bad windows that open it,
         open_m: of so many last windows with data.
-        close_after: fine windows in a row, with data, that end it.
-        opens_at: the least severity that opens it. What is less still keeps it open.
+        close_after: fine windows in a row, with data, that end it; so do as many in a row in which
+            nothing was said of the subject while others were judged.
         silent_after: windows in a row without data that open it too; None for never.
 
     Raises:
@@ -40,7 +48,6 @@ class IncidentPolicy:
     open_k: int = 2
     open_m: int = 3
     close_after: int = 2
-    opens_at: Severity = "warning"
     silent_after: int | None = 3
 
     def __post_init__(self) -> None:
@@ -75,12 +82,15 @@ class Reading:
         health: how bad it is.
         reason: the verdict in words.
         estimate: how bad in numbers, if there are any.
+        lack: what is lacking where there are no data: `data` that should be there, `time` until
+            they are due, or `rows` of the subject while others were judged.
     """
 
     window: datetime
     health: Health
     reason: str = ""
     estimate: Estimate | None = None
+    lack: Lack = "data"
 
 
 TIMES = ("since", "opened", "last")
@@ -238,7 +248,8 @@ class Watch:
 def open_readings(readings: Sequence[Reading], policy: IncidentPolicy) -> tuple[Reading, ...]:
     """The bad readings of the incident that is open after all readings; none when none is.
 
-    Windows without data neither open nor close, as long as they are few: they are passed over.
+    Windows without data neither open nor close, as long as they are few: they are passed over, and
+    those that are not due yet always are.
 
     Args:
         readings: by window, ascending.
@@ -247,8 +258,14 @@ def open_readings(readings: Sequence[Reading], policy: IncidentPolicy) -> tuple[
     bad: list[Reading] = []
     seen: list[Reading] = []  # since the last incident
     silent: list[Reading] = []
-    calm = 0
+    calm = gone = 0
     for reading in readings:
+        if reading.lack != "data":
+            gone += reading.lack == "rows"
+            if gone >= policy.close_after:
+                bad, seen, silent, calm = [], [], [], 0
+            continue
+        gone = 0
         silent = [*silent, reading] if reading.health == "no data" else []
         if silent:
             if policy.silent_after is not None and len(silent) >= policy.silent_after:
@@ -262,21 +279,27 @@ def open_readings(readings: Sequence[Reading], policy: IncidentPolicy) -> tuple[
                 bad.append(reading)
             elif calm >= policy.close_after:
                 bad, seen, calm = [], [], 0
-        elif _bad(reading, policy) and persists(
-            [_bad(r, policy) for r in seen], policy.open_k, policy.open_m
+        elif reading.health != "fine" and persists(
+            [r.health != "fine" for r in seen], policy.open_k, policy.open_m
         ):
-            bad, calm = [r for r in seen[-policy.open_m :] if _bad(r, policy)], 0
+            bad, calm = [r for r in seen[-policy.open_m :] if r.health != "fine"], 0
     return tuple(bad)
+
+
+def is_heard(readings: Iterable[tuple[Subject, Reading]]) -> bool:
+    """Whether all the readings of a monitor in a window judge anything.
+
+    Then who was watched and is not among them is gone, and does not only wait for data.
+    """
+    return any(
+        reading.health != "no data" for subject, reading in readings if subject.name != PREDICTIONS
+    )
 
 
 def _reading(kept: dict[str, Any]) -> Reading:
     estimate = Estimate(**kept["estimate"]) if kept["estimate"] else None
     window = datetime.fromisoformat(kept["window"])
     return Reading(**{**kept, "window": window, "estimate": estimate})
-
-
-def _bad(reading: Reading, policy: IncidentPolicy) -> bool:
-    return _severity(reading) >= _RANK[policy.opens_at]
 
 
 def _severity(reading: Reading) -> int:

@@ -106,7 +106,8 @@ def _health(
     platform: "Platform", spec: "ModelSpec", number: int, monitors: Sequence[str]
 ) -> set[str]:
     """What monitors say of a day, of all that they judge."""
-    from mlops_assets.monitoring.readings import PREDICTIONS, readings
+    from mlops_assets.core.incident import PREDICTIONS
+    from mlops_assets.monitoring.readings import readings
 
     found = readings(platform.lake, spec, shop.day(number), monitors=monitors)
     return {reading.health for subject, reading in found if subject.name != PREDICTIONS}

@@ -1,8 +1,9 @@
 """What labels say of a window: calibration, coverage and performance, as rows of their tables.
 
 Only mature rows are judged: their label had time to come, and came. A window of which too few are
-mature has no data, and estimates without labels (`core/label_free.py`) are given beside, marked as
-such; once labels come they are scored against them, and the score is kept.
+mature has no data, or is not due while others may still come. Estimates without labels
+(`core/label_free.py`) are given beside, marked as such; once labels come they are scored against
+them, and the score is kept.
 
 A number is a warning when its whole interval lies beyond the limit, and critical when it lies
 beyond twice the limit. Numbers of slices are in `labelled_slices`, the join in `labels`.
@@ -31,6 +32,7 @@ from mlops_assets.core.verdict import with_interval
 from mlops_assets.monitoring.drifts import Part
 from mlops_assets.monitoring.predictions import OUTPUTS
 from mlops_assets.monitoring.reference import Reference
+from mlops_assets.monitoring.results import NOT_DUE
 from mlops_assets.spec import ModelSpec
 from mlops_assets.tables import EVENT_TIME
 
@@ -172,14 +174,16 @@ def labelled_rows(
         mature = answered.of(ripe.mature)
         enough = ripe.share >= spec.monitoring.mature_share and mature.labels.size > 0
         silent = "" if enough else _silence(ripe)
+        lacking = "no data" if ripe.due == ripe.predictions else NOT_DUE
         if enough and window == "trailing":
-            silent = _too_short(spec, own)
+            silent, lacking = _too_short(spec, own), "no data"
         metrics = measured(spec, mature, reference)
         for monitor, made in _judged(spec, metrics, reference, judged=window != "day"):
             row = {**_key(part, window), **made}
             if silent:
-                row |= {"value": None, "low": None, "high": None, "outcome": "no data",
-                        "reason": f"no data: {silent}"}  # fmt: skip
+                row |= {"value": None, "low": None, "high": None, "n": ripe.predictions,
+                        "outcome": lacking if row.get("outcome") else None,
+                        "reason": f"{lacking}: {silent}"}  # fmt: skip
             if not silent or row["metric"] != "bin":
                 rows[monitor].append(row)
         rows["performance"] += [
@@ -247,7 +251,9 @@ def _judged(
         estimate = found.metrics.get(name)
         limit, outcome = _verdict(spec, name, estimate, reference)
         why = found.missing.get(name, "the version has no reference that says what it states")
-        yield _monitor(spec, name), _row(name, estimate, limit, outcome if judged else None, why)
+        row = _row(name, estimate, found.n, limit, outcome, why)
+        # What has no limit is told and not judged, also where nothing is known of it.
+        yield _monitor(spec, name), row if judged and limit is not None else row | {"outcome": None}
     for row in _bins(found):
         yield "calibration_drift", row
 
@@ -286,22 +292,19 @@ def _verdict(
 
 
 def _row(
-    name: str, found: Estimate | None, limit: float | None, outcome: Health | None, why: str
+    name: str, found: Estimate | None, n: int, limit: float | None, outcome: Health | None, why: str
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {"metric": name, "kind": "measured", "n": found.n if found else 0}
+    row: dict[str, Any] = {"metric": name, "kind": "measured", "n": n}
     if found is None:
         return {**row, "outcome": "no data", "reason": f"no data: {why}"}
-    if limit is not None and not np.isfinite(limit):
-        limit, outcome, lacking = None, None if outcome is None else "no data", True
-    else:
-        lacking = False
     text = f"{name} {with_interval(found)}"
-    if lacking:
+    if limit is not None and not np.isfinite(limit):
+        limit, outcome = None, "no data"
         text += "; no data to compare it with: the version has no reference"
-    elif limit is not None and outcome is not None:
+    elif limit is not None:
         text += f", limit {limit:.4g}" if name != "coverage" else f", tolerance {limit:g}"
-    return {**row, "value": found.value, "low": found.low, "high": found.high, "threshold": limit,
-            "outcome": outcome, "reason": text}  # fmt: skip
+    return {**row, "value": found.value, "low": found.low, "high": found.high, "n": found.n,
+            "threshold": limit, "outcome": outcome, "reason": text}  # fmt: skip
 
 
 def _bins(found: WindowPerformance) -> Iterator[dict[str, Any]]:

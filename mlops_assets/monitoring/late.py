@@ -21,7 +21,7 @@ from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.lake import Lake
 from mlops_assets.stores.outcomes_log import OUTCOMES
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised when results get other columns or meanings, so that all windows are computed anew."""
 
 

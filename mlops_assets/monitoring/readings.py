@@ -2,7 +2,9 @@
 
 Subjects are the columns of a drift monitor, the judged metrics, and the slices that are large
 enough; a window without predictions is a reading of the subject `predictions` alone. Of several
-versions in one window the worst counts. When an incident opens is decided in `core/incident.py`.
+versions in one window the worst counts; where none is bad, the one with most rows, so that few rows
+that are fine do not hide that nothing is known of many. When an incident opens is decided in
+`core/incident.py`.
 """
 
 import datetime as dt
@@ -10,23 +12,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlops_assets.core.estimate import Estimate
-from mlops_assets.core.incident import Health, Reading, Subject
+from mlops_assets.core.incident import PREDICTIONS, Health, Reading, Subject
 from mlops_assets.monitoring import results
 from mlops_assets.monitoring.drifts import ALL
-from mlops_assets.monitoring.results import DRIFTS, KINDS, NONE
+from mlops_assets.monitoring.results import DRIFTS, KINDS, NONE, NOT_DUE
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.lake import Lake
 
-PREDICTIONS = "predictions"
-"""Subject of a window as a whole."""
-
 HEALTH: Mapping[str, Health] = {
     "stable": "fine", "warning": "warning", "drifted": "critical", "no data": "no data",
-    "fine": "fine", "critical": "critical",
+    "fine": "fine", "critical": "critical", NOT_DUE: "no data",
 }  # fmt: skip
 """Health by outcome, of either kind of monitor."""
 
-_ORDER: Sequence[Health] = ("no data", "fine", "warning", "critical")
+_COLUMNS = ("version", "arm", "slice", "outcome", "reason", "n", "low", "high")
 
 
 def readings(
@@ -48,8 +47,15 @@ def readings(
     """
     found = []
     for monitor in monitors:
+        own = ("feature", "psi") if monitor in DRIFTS else ("level", '"window"', "metric", "value")
         rows = results.read(
-            lake, spec, monitor, [window], weekly=weekly, where="outcome IS NOT NULL"
+            lake,
+            spec,
+            monitor,
+            [window],
+            weekly=weekly,
+            where="outcome IS NOT NULL",
+            columns=(*_COLUMNS, *own),
         )
         found += readings_of(spec, monitor, window, rows, weekly=weekly)
     return found
@@ -78,19 +84,15 @@ def readings_of(
         return [(Subject(spec.name, name, PREDICTIONS), reading)]
     versions = sorted({row["version"] for row in judged})
     seen = Reading(start, "fine", f"predictions of version {', '.join(versions)}")
-    worst: dict[str, tuple[Health, Mapping[str, Any]]] = {}
+    about: dict[str, list[Mapping[str, Any]]] = {}
     for row in judged:
-        subject = _subject(monitor, row)
-        health = HEALTH[row["outcome"]]
-        if subject is None:
-            continue
-        if subject not in worst or _ORDER.index(health) > _ORDER.index(worst[subject][0]):
-            worst[subject] = health, row
+        if (subject := _subject(monitor, row)) is not None:
+            about.setdefault(subject, []).append(row)
     return [
         (Subject(spec.name, name, PREDICTIONS), seen),
         *(
-            (Subject(spec.name, name, subject), _reading(start, *worst[subject]))
-            for subject in sorted(worst)
+            (Subject(spec.name, name, subject), _reading(start, _worst(about[subject])))
+            for subject in sorted(about)
         ),
     ]
 
@@ -109,9 +111,23 @@ def _subject(monitor: str, row: Mapping[str, Any]) -> str | None:
     return f"{row['slice']}={row['level']}"
 
 
-def _reading(start: dt.datetime, health: Health, row: Mapping[str, Any]) -> Reading:
+def _worst(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The row that counts of those of several versions."""
+    bad = [row for row in rows if HEALTH[row["outcome"]] in ("warning", "critical")]
+    if bad:
+        return max(bad, key=lambda row: HEALTH[row["outcome"]] == "critical")
+    return max(rows, key=lambda row: (row["n"], HEALTH[row["outcome"]] == "no data"))
+
+
+def _reading(start: dt.datetime, row: Mapping[str, Any]) -> Reading:
     value = row["psi"] if "psi" in row else row["value"]
     estimate = None
     if value is not None and row["low"] is not None and row["high"] is not None:
         estimate = Estimate(value, row["low"], row["high"], int(row["n"]))
-    return Reading(start, health, f"version {row['version']}: {row['reason']}", estimate)
+    return Reading(
+        start,
+        HEALTH[row["outcome"]],
+        f"version {row['version']}: {row['reason']}",
+        estimate,
+        "time" if row["outcome"] == NOT_DUE else "data",
+    )

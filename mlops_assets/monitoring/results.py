@@ -5,7 +5,8 @@ tables: a row per number. The same content gives the same file.
 
 All tables: `event_timestamp` (start of the window, UTC), `model`, `version`, `arm` (`all`: all
 predictions of the version; `batch`: those that were not served), `slice` and `level` (`all`: all
-rows), `outcome`, `reason` (the verdict in words), `n` (rows).
+rows), `outcome`, `reason` (the verdict in words), `n` (rows; where there are no data, all that
+might have had some).
 
 `feature_drift`, `prediction_drift`: `feature`; `outcome` is `stable`, `warning`, `drifted` or
 `no data`; `psi` less what chance adds, with `low` and `high`; `floor` that was crossed or not;
@@ -18,8 +19,8 @@ drift; and the profile: `reference` (whose bins it has), `counts`, `nulls`, `oth
 (the day and those before it, judged) or `week`; `metric`; `kind` is `measured` on mature labels,
 `estimate` without labels, `score` (the estimate less what labels showed; `inside` its interval?) or
 `count`; `value`, `low`, `high`, `threshold`; `outcome` is `fine`, `warning`, `critical`, `no data`,
-or null where nothing is judged; of the rows `bin` the ends of the bin `lower` and `upper`,
-`mean_probability` and `observed`.
+`not due` before labels are, or null where nothing is judged; of the rows `bin` the ends of the bin
+`lower` and `upper`, `mean_probability` and `observed`.
 
 Only the way into the lake and back belongs here.
 """
@@ -39,6 +40,9 @@ DRIFTS = ("feature_drift", "prediction_drift")
 KINDS = (*DRIFTS, "calibration_drift", "coverage", "performance")
 MARK = "mark"
 """Note in the files of a window: what it was computed from; see `late`."""
+
+NOT_DUE = "not due"
+"""Outcome of what cannot be judged before the labels of its window are due."""
 
 NONE = "none"
 """Version of a window without predictions, and of what belongs to no version."""

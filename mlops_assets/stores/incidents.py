@@ -8,13 +8,22 @@ a window in `monitoring.readings`.
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from mlops_assets.core.incident import Incident, IncidentPolicy, Message, Reading, Subject, Watch
+from mlops_assets.core.incident import (
+    GONE,
+    Incident,
+    IncidentPolicy,
+    Message,
+    Reading,
+    Subject,
+    Watch,
+    is_heard,
+)
 from mlops_assets.errors import DataError
 from mlops_assets.stores.lake import write_json
 
@@ -45,7 +54,8 @@ class Incidents:
 
         Args:
             model: the model.
-            readings: of any windows, also of such as were read before.
+            readings: of any windows, also of such as were read before; all of a monitor in a
+                window together, so that it is seen who is not among them any more.
             policy: when an incident opens and closes.
             tell: is told each message; once more if the process dies before the file is written.
             now: the present, at which incidents open.
@@ -59,7 +69,7 @@ class Incidents:
         told = 0
         with self._alone(model):
             watches = self._read(model)
-            for subject, reading in readings:
+            for subject, reading in _with_gone(readings, watches):
                 watch = watches.get(subject, Watch(subject))
                 after, messages = watch.observe(reading, policy, now)
                 for message in messages:
@@ -103,3 +113,30 @@ class Incidents:
             yield
         finally:
             os.close(lock)
+
+
+def _with_gone(
+    readings: Iterable[tuple[Subject, Reading]], watches: Mapping[Subject, Watch]
+) -> Iterator[tuple[Subject, Reading]]:
+    """The readings, and behind those of each window what was watched before and is gone.
+
+    It is so where an incident is open, or where the window said something before. The watches are
+    looked at after their readings were taken in.
+    """
+    windows: dict[tuple[str, datetime], list[tuple[Subject, Reading]]] = {}
+    for subject, reading in readings:
+        windows.setdefault((subject.monitor, reading.window), []).append((subject, reading))
+    for (monitor, window), found in windows.items():
+        yield from found
+        if not is_heard(found):
+            continue
+        given = {subject for subject, _ in found}
+        gone = [
+            subject
+            for subject, watch in watches.items()
+            if subject.monitor == monitor
+            and subject not in given
+            and (watch.incident or any(one.window == window for one in watch.readings))
+        ]
+        for subject in gone:
+            yield subject, Reading(window, "no data", GONE, lack="rows")

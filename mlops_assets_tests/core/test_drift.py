@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlops_assets.core.drift import DriftPolicy, DriftVerdict, judge, persists, ranked
+from mlops_assets.core.drift import DriftPolicy, DriftVerdict, judge, ranked
 from mlops_assets.core.profile import (
     CategoryBins,
     CategoryProfile,
@@ -174,12 +174,6 @@ def test_distances_read_off_bins_come_with_their_bounds() -> None:
     for kind in ("wasserstein", "kolmogorov_smirnov"):
         assert details[f"{kind}_low"] <= details[kind] <= details[f"{kind}_high"]
     assert details["wasserstein"] == pytest.approx(0.5, rel=0.02)
-
-
-def test_windows_without_data_are_no_evidence_of_persistence_or_of_its_end() -> None:
-    assert not persists([None, None, None], 1, 3)
-    assert persists([True, None, None, None, True], 2, 2)
-    assert not persists([True, False, None, None], 1, 1)
 
 
 def test_what_drifted_is_ranked_by_importance_times_drift() -> None:

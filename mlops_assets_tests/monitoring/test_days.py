@@ -72,7 +72,7 @@ def test_a_window_without_labels_has_estimates_that_are_marked(world: World) -> 
         world.predict(number)
     found = world.day(2)
     judged = whole(found["calibration_drift"], window="trailing")
-    assert {r["outcome"] for r in judged} == {"no data"}
+    assert {(r["outcome"], r["n"]) for r in judged} == {("no data", 900)}
     assert "0 of 900 predictions have a mature label" in judged[0]["reason"]
     kinds = {r["kind"] for r in whole(found["performance"], metric="log_loss", window="day")}
     assert kinds == {"measured", "estimate"}
@@ -94,7 +94,22 @@ def test_labels_that_are_not_due_are_not_judged(world: World) -> None:
     filled(world, 3)
     early = world.day(2, as_of=START + 3 * DAY)
     judged = whole(early["calibration_drift"], window="trailing", metric="ece")
-    assert [r["outcome"] for r in judged] == ["no data"]
+    assert [r["outcome"] for r in judged] == ["not due"]
+    assert judged[0]["reason"].startswith("not due: 601 of 900 predictions have a mature label")
+    late = world.day(2, as_of=START + 4 * DAY)
+    judged = whole(late["calibration_drift"], window="trailing", metric="ece")
+    assert [r["outcome"] for r in judged] == ["fine"]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_what_has_no_limit_is_never_judged(world: World, labelled: bool) -> None:
+    for number in range(3):
+        rows = world.predict(number)
+        world.label(rows if labelled else [])
+    for window, judged in (("trailing", {"log_loss"}), ("day", set())):
+        found = whole(world.day(2)["performance"], window=window, kind="measured")
+        assert {r["metric"] for r in found} == {"log_loss", "brier", "auc"}
+        assert {r["metric"] for r in found if r["outcome"]} == judged
 
 
 def test_a_window_of_one_class_is_measured_as_far_as_it_can_be(world: World) -> None:
@@ -102,7 +117,7 @@ def test_a_window_of_one_class_is_measured_as_far_as_it_can_be(world: World) -> 
         world.label(world.predict(number), label=0)
     found = world.day(2)
     (auc,) = whole(found["performance"], metric="auc", window="trailing", kind="measured")
-    assert (auc["outcome"], auc["reason"]) == ("no data", "no data: all 900 labels are 0")
+    assert (auc["outcome"], auc["reason"]) == (None, "no data: all 900 labels are 0")
     (ece,) = whole(found["calibration_drift"], metric="ece", window="trailing")
     assert ece["outcome"] == "critical"
     (slices,) = (r for r in found["calibration_drift"] if r["metric"] == "slices")

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets.core.incident import Health, IncidentPolicy, Message, Reading, Subject
+from mlops_assets.core.incident import (
+    GONE,
+    PREDICTIONS,
+    Health,
+    IncidentPolicy,
+    Message,
+    Reading,
+    Subject,
+)
 from mlops_assets.errors import DataError
 from mlops_assets.stores.incidents import WINDOWS_KEPT, Incidents
 
@@ -71,3 +79,43 @@ def test_a_file_that_is_damaged_is_named(tmp_path: Path) -> None:
     (tmp_path / "shop.json").write_text("{")
     with pytest.raises(DataError, match=r"shop\.json"):
         Incidents(tmp_path).open("shop")
+
+
+def of_window(day: int, **healths: Health) -> list[tuple[Subject, Reading]]:
+    """All readings of a monitor in a window, by name."""
+    at = START + timedelta(days=day)
+    whole = Subject("shop", "feature_drift", PREDICTIONS), Reading(at, "fine")
+    others = [
+        (Subject("shop", "feature_drift", name), Reading(at, health))
+        for name, health in healths.items()
+    ]
+    return [whole, *others]
+
+
+def kinds(store: Incidents, found: list[tuple[Subject, Reading]]) -> list[str]:
+    messages: list[Message] = []
+    store.observe("shop", found, IncidentPolicy(), messages.append, now=NOW)
+    return [f"{one.kind} {one.incident.subject.name}: {one.reading.reason}" for one in messages]
+
+
+def test_the_incident_of_who_is_no_longer_watched_ends_and_says_so(tmp_path: Path) -> None:
+    store = Incidents(tmp_path)
+    for day in range(2):
+        kinds(store, of_window(day, amount="critical", size="fine"))
+    assert kinds(store, of_window(2, size="fine")) == []
+    # A window in which nobody was judged is none in which it was missed.
+    assert kinds(store, of_window(3, size="no data")) == []
+    assert kinds(store, of_window(4, size="fine")) == [f"resolved amount: {GONE}"]
+
+
+def test_a_window_that_is_read_again_without_a_subject_takes_its_reading_back(
+    tmp_path: Path,
+) -> None:
+    store = Incidents(tmp_path)
+    for day in range(3):
+        kinds(store, of_window(day, amount="no data", size="fine"))
+    (incident,) = store.open("shop")
+    assert incident.subject == AMOUNT
+    again = [one for day in range(3) for one in of_window(day, size="fine")]
+    assert kinds(store, again) == [f"resolved amount: {GONE}"]
+    assert kinds(store, of_window(3, size="fine")) == []
