@@ -57,8 +57,9 @@ class Rollout:
     def __post_init__(self) -> None:
         ends = (0, *self.steps, 100)
         grow = all(one < other for one, other in pairwise(ends[:-1])) and ends[-2] <= 100
-        whole = all(abs(step * PERCENT - round(step * PERCENT)) < 1e-6 for step in self.steps)
-        if not (self.steps and grow and whole):
+        # Only what grows up to 100 can be rounded: infinity and NaN cannot.
+        whole = grow and all(abs(s * PERCENT - round(s * PERCENT)) < 1e-6 for s in self.steps)
+        if not (self.steps and whole):
             raise DeclarationError(
                 f"a rollout with the steps {self.steps}",
                 expected="percents above 0 and up to 100 that grow, with at most two decimals",

@@ -89,7 +89,21 @@ def test_a_closed_rollout_has_no_moves(rollout: Rollout) -> None:
         rollout.abort()
 
 
-@pytest.mark.parametrize("steps", [(), (0, 5), (5, 5), (25, 5), (5, 101), (0.001,), (-5, 5)])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (),
+        (0, 5),
+        (5, 5),
+        (25, 5),
+        (5, 101),
+        (0.001,),
+        (-5, 5),
+        (1e308,),
+        (float("inf"),),
+        (float("nan"),),
+    ],
+)
 def test_steps_that_do_not_grow_are_refused(steps: tuple[float, ...]) -> None:
     with pytest.raises(DeclarationError, match="percents"):
         shadow(steps)
