@@ -1,11 +1,15 @@
 """Online answers are compared with the lake, and what differs is said with its cause."""
 
 import datetime as dt
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import dagster as dg
 import pytest
 
-from mlops_assets.defs.checks.online import compare_view
+from mlops_assets.defs.checks import online
+from mlops_assets.defs.checks.online import compare_view, online_check
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
@@ -28,6 +32,13 @@ def view(platform: Platform, tmp_path: Path) -> FeatureView:
     materialize(platform, found)
     platform.features.apply((service(found),))
     platform.features.to_online(found, NOW)
+    return found
+
+
+def judged(platform: Platform, *views: FeatureView) -> dg.AssetCheckResult:
+    spec = SimpleNamespace(features=SimpleNamespace(views=views))
+    found = online_check((spec,))(platform=platform)  # type: ignore[arg-type]
+    assert isinstance(found, dg.AssetCheckResult)
     return found
 
 
@@ -85,3 +96,32 @@ def test_a_moment_at_which_everything_is_expired_compares_nothing(
     platform: Platform, view: FeatureView
 ) -> None:
     assert compare_view(platform, view, NOW + dt.timedelta(days=30)) == (0, [])
+
+
+def test_a_view_of_which_everything_is_expired_is_named_and_does_not_pass(
+    platform: Platform, view: FeatureView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online, "moment", lambda platform, one: NOW)
+    assert judged(platform, view).passed
+    empty = view.model_copy(update={"name": "old_sales"})
+    later = {"old_sales": NOW + dt.timedelta(days=30)}
+    shutil.copytree(*(platform.lake.folder(engine.features(one)) for one in (view, empty)))
+    monkeypatch.setattr(online, "moment", lambda platform, one: later.get(one.name, NOW))
+    found = judged(platform, view, empty)
+    assert not found.passed
+    assert found.severity is dg.AssetCheckSeverity.WARN
+    assert "without a key that is not expired: old_sales" in str(found.description)
+
+
+def test_each_day_has_a_sample_of_its_own(
+    platform: Platform, view: FeatureView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online, "SAMPLE", 1)
+    lasting = view.model_copy(update={"ttl": dt.timedelta(days=30)})
+
+    def looked_at(days: int) -> tuple[str, str]:
+        found = online._known(platform, lasting, ["shop", "item"], NOW + dt.timedelta(days=days))
+        return found["shop"][0], found["item"][0]
+
+    assert looked_at(0) == looked_at(0)
+    assert len({looked_at(days) for days in range(20)}) == 3
