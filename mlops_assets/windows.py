@@ -131,7 +131,7 @@ class Windows(Declaration):
             )
 
         return Windows(
-            train=Window(start=start, end=self.train.end + moved),
+            train=self.train.model_copy(update={"start": start, "end": self.train.end + moved}),
             calibrate=shifted(self.calibrate),
             conformalize=shifted(self.conformalize),
             holdout=shifted(self.holdout),
@@ -139,7 +139,10 @@ class Windows(Declaration):
         )
 
     def for_holdout(self, month: str) -> "Windows":
-        """The same recipe with another holdout month (YYYY-MM)."""
+        """The windows of `monthly` with another holdout month (YYYY-MM), whatever these are.
+
+        Only the start of train is kept; `until` keeps the lengths too.
+        """
         return self.monthly(self.train.start, month)
 
 

@@ -163,6 +163,12 @@ def test_windows_that_are_moved_keep_their_lengths(days: int, train_days: int | 
         assert (found.train.end - found.train.start).days <= train_days
 
 
+def test_windows_that_are_moved_keep_the_days_that_they_take() -> None:
+    windows = Windows(**{**GOOD, "train": month(1, 3, "odd")})
+    found = windows.until(windows.holdout.end + dt.timedelta(days=7))
+    assert [part.days for _, part in found.items()] == [part.days for _, part in windows.items()]
+
+
 def test_windows_cannot_be_moved_before_the_first_day() -> None:
     windows = Windows(**GOOD)
     with pytest.raises(DeclarationError, match="no day is left to learn from"):
