@@ -109,12 +109,13 @@ def route(entity: str, table: RoutingTable) -> Arm:
 
 
 def compared(table: RoutingTable, arm: str) -> bool:
-    """Whether an arm is one of those that are compared.
+    """Whether an arm is one of those that a canary is compared by.
 
     Those who take no part are compared with nobody, unless a canary above half of the traffic has
-    left no control beside it.
+    left no control beside it. The arms of experiments are none of them.
     """
-    return bool(table.routes) and (arm != table.rest.name or len(table.routes) == 1)
+    names = [route.arm.name for route in table.routes]
+    return arm in (CANARY, CONTROL) or (arm == CHAMPION and names == [CANARY])
 
 
 def champion_only(

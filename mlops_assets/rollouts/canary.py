@@ -194,8 +194,9 @@ def _fast(spec: ModelSpec, rollout: Rollout, sums: "Mapping[Counted, Sums]") -> 
     if rollout.state == "shadow":
         evidence = _pairs(rails, added(sums, SHADOW_STAGE), SHADOW, (CHAMPION,))
         return _judged(rails, evidence, (1, 1))
-    evidence = _pairs(rails, added(sums, TRAFFIC_STAGE), CANARY, (CONTROL, CHAMPION))
-    return _judged(rails, evidence, _entities(sums))
+    by = added(sums, TRAFFIC_STAGE)
+    drawn = [by.get((ENTITIES, arm), Sums()).n for arm in (CANARY, CONTROL)]
+    return _judged(rails, _pairs(rails, by, CANARY, (CONTROL, CHAMPION)), (drawn[0], drawn[1]))
 
 
 def _labelled(spec: ModelSpec, rollout: Rollout, sums: "Mapping[Counted, Sums]") -> CanaryVerdict:
@@ -286,18 +287,3 @@ def added(sums: "Mapping[Counted, Sums]", stage: str) -> dict[tuple[str, str], S
             key = (counted.number, counted.arm)
             found[key] = found.get(key, Sums()) + one
     return found
-
-
-def _entities(sums: "Mapping[Counted, Sums]") -> tuple[int, int]:
-    """Entities of canary and control, of the worker that saw the most.
-
-    Two workers may have seen the same entity, so that their numbers cannot be added.
-    """
-    by_source: dict[str, dict[str, int]] = {}
-    for counted, one in sums.items():
-        if counted.number == ENTITIES:
-            by_source.setdefault(counted.source, {})[counted.arm] = one.n
-    if not by_source:
-        return 0, 0
-    most = max(by_source.values(), key=lambda arms: sum(arms.values()))
-    return most.get(CANARY, 0), most.get(CONTROL, 0)

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlops_assets import judgement
 from mlops_assets.core.ledger_chain import Action, Record
 from mlops_assets.core.rollout import Rollout
-from mlops_assets.errors import LedgerError, ReleaseRefusedError, RolloutError
+from mlops_assets.errors import LedgerError, OvertakenError, ReleaseRefusedError, RolloutError
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 
 if TYPE_CHECKING:
     from mlops_assets.rollouts.canary import CanaryCall
     from mlops_assets.stores.rollouts import Kept
+
+GIVEN_UP = "given_up"
+"""In the evidence of an abort: the version is to be taken out of the running."""
 
 Verb = Literal["advance", "pause", "resume", "abort"]
 
@@ -141,12 +144,12 @@ def move(
 
     Raises:
         RolloutError: when there is no rollout, or it does not allow the move.
-        LedgerError: when somebody else moved it meanwhile.
+        OvertakenError: when somebody else moved it meanwhile.
         ReleaseRefusedError, ReleaseConflictError: when its version may not be released.
     """
     kept = _open(platform, spec)
     if decided_on is not None and kept.seq != decided_on.seq:
-        raise LedgerError(
+        raise OvertakenError(
             f"the rollout of {spec.name!r} was moved by somebody else meanwhile",
             expected="the state that the move was decided on",
             do="look at its state, and decide again",
@@ -165,6 +168,55 @@ def move(
                 raise
             return now
     return _write(platform, kept, verb, actor, reason, evidence)
+
+
+def give_up(
+    platform: Platform,
+    spec: ModelSpec,
+    *,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any] | None = None,
+    decided_on: "Kept | None" = None,
+) -> None:
+    """Abort the open rollout of a version that is no good, and take it out of the running.
+
+    Args:
+        platform: the stores.
+        spec: the model.
+        actor: who gives it up.
+        reason: why.
+        evidence: what it rests on, for the ledger.
+        decided_on: as in `move`.
+
+    Raises:
+        As `move` and `archive_given_up`.
+    """
+    said = {**(evidence or {}), GIVEN_UP: True}
+    move(platform, spec, "abort", actor=actor, reason=reason, evidence=said, decided_on=decided_on)
+    archive_given_up(platform, spec, actor=actor)
+
+
+def archive_given_up(platform: Platform, spec: ModelSpec, *, actor: str) -> None:
+    """Archive the version of the newest rollout if it was given up and is challenger still.
+
+    Nothing else was said of the version since, so that a person may bring it back. May be repeated:
+    whoever gave it up may have been killed before this was done.
+
+    Raises:
+        ReleaseConflictError: when aliases were moved by hand.
+        LedgerError: when the ledger does not answer.
+    """
+    kept = platform.rollouts.last(spec.name, "rollout")
+    if kept is None or not isinstance(kept.traffic, Rollout) or kept.traffic.state != "aborted":
+        return
+    version = kept.traffic.version
+    said = platform.ledger.entry(kept.seq)
+    newest = platform.ledger.entries(spec.name, version=version, last=1)
+    if not said.evidence.get(GIVEN_UP) or [one.seq for one in newest] != [said.seq]:
+        return
+    if platform.ledger.state(spec.name).aliases.challenger == version:
+        platform.releases(spec).archive(spec.name, version, actor=actor, reason=said.reason)
 
 
 def release(platform: Platform, spec: ModelSpec, kept: "Kept", *, reason: str) -> None:
@@ -194,7 +246,7 @@ def settle(platform: Platform, spec: ModelSpec, champion: str, *, actor: str) ->
         What was closed; None when nothing was to be done.
 
     Raises:
-        LedgerError: when somebody else closed it meanwhile.
+        OvertakenError: when somebody else closed it meanwhile.
     """
     kept = platform.rollouts.open(spec.name)
     if kept is None or kept.champion == champion:
@@ -225,7 +277,7 @@ def conclude(
 
     Raises:
         RolloutError: when there is none.
-        LedgerError: when somebody else stopped it meanwhile.
+        OvertakenError: when somebody else stopped it meanwhile.
     """
     kept = platform.rollouts.open(spec.name)
     if kept is None or isinstance(kept.traffic, Rollout):

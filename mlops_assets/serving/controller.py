@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from mlops_assets.core.rollout import Rollout
 from mlops_assets.core.sequential import Sums
-from mlops_assets.errors import LedgerError, MlopsAssetsError
+from mlops_assets.errors import LedgerError
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts import canary, moves
 from mlops_assets.rollouts.canary import CanaryCall
@@ -58,10 +58,22 @@ class Controller:
     _source: str = field(default_factory=_new_source)
     _written: dict[str, Mapping[tuple[str, str, str], Sums]] = field(default_factory=dict)
     _next: dict[str, float] = field(default_factory=dict)
+    _watched: set[str] = field(default_factory=set)
+    _closed: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Whoever gave a version up before this worker was there may have been killed right after.
+        self._closed = dict.fromkeys(self.specs, 0.0)
 
     def look(self) -> None:
         """Write down what was counted, and decide where it is time to; never raises."""
-        kept = {one.traffic.id: one for one in self.traffic.open.values()}
+        kept = {one.traffic.id: one for one in self.traffic.open.values() if one.is_rollout}
+        watched = {one.model for one in kept.values() if one.model in self.specs}
+        self._closed |= dict.fromkeys(self._watched - watched, 0.0)
+        self._watched = watched
+        for model, due in list(self._closed.items()):
+            if self.clock() >= due:
+                self._archive(model)
         self.evidence.keep(kept)
         self.last = {model: call for model, call in self.last.items() if model in self.traffic.open}
         self._written = {name: told for name, told in self._written.items() if name in kept}
@@ -71,17 +83,37 @@ class Controller:
                 continue
             try:
                 self._write(name)
-                if isinstance(one.traffic, Rollout) and self.clock() >= self._next.get(name, 0.0):
+                if self.clock() >= self._next.get(name, 0.0):
                     self._next[name] = self.clock() + DECIDE_SECONDS
                     self._decide(one.model, name)
             except LedgerError as late:
                 # Away, or another worker was quicker: the next look tells.
                 _log.info("nothing was decided on %s: %s", one.model, late)
-            except (MlopsAssetsError, OSError) as refused:
+            except Exception as refused:  # of MLflow too: the loop goes on
                 self._next[name] = self.clock() + RETRY_SECONDS
                 _log.warning("the rollout of %s could not be moved: %s", one.model, refused)
 
+    def close(self) -> None:
+        """Write down what was counted since the last look; never raises."""
+        for one in self.traffic.open.values():
+            try:
+                self._write(one.traffic.id)
+            except Exception as late:
+                _log.warning("what was counted of %s last is lost: %s", one.model, late)
+
+    def _archive(self, model: str) -> None:
+        """Take a version that was given up out of the running; again later if it cannot be done."""
+        self._closed[model] = self.clock() + RETRY_SECONDS
+        try:
+            moves.archive_given_up(self.platform, self.specs[model], actor=ACTOR)
+            del self._closed[model]
+        except Exception as refused:
+            _log.warning("what was given up of %s is not archived yet: %s", model, refused)
+
     def _write(self, name: str) -> None:
+        if asked := self.evidence.waiting(name):
+            ours = self.platform.rollouts.claim(name, asked, self._source)
+            self.evidence.settle(name, asked, ours)
         totals = self.evidence.totals(name)
         if not totals or totals == self._written.get(name):
             return
@@ -102,19 +134,18 @@ class Controller:
         self.last[model] = found
         if found.move == "hold":
             return
-        moves.move(
-            self.platform,
-            spec,
-            found.move,
-            actor=ACTOR,
-            reason=found.reason,
-            evidence=found.evidence,
-            decided_on=kept,
-        )
+        why, numbers = found.reason, found.evidence
         if found.move == "abort":
-            # What has done harm is out of the running; a person may bring it back.
-            version = kept.traffic.version
-            if self.platform.ledger.state(model).aliases.challenger == version:
-                self.platform.releases(spec).archive(
-                    model, version, actor=ACTOR, reason=found.reason
-                )
+            moves.give_up(
+                self.platform, spec, actor=ACTOR, reason=why, evidence=numbers, decided_on=kept
+            )
+        else:
+            moves.move(
+                self.platform,
+                spec,
+                found.move,
+                actor=ACTOR,
+                reason=why,
+                evidence=numbers,
+                decided_on=kept,
+            )

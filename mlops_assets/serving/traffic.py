@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mlops_assets.core.routing import CHAMPION, RoutingTable, champion_only
-from mlops_assets.errors import LedgerError, MlopsAssetsError, RegistryError, RolloutError
+from mlops_assets.errors import LedgerError, MlopsAssetsError, RegistryError
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts.canary import SHADOW
 from mlops_assets.serving.watch import Watch
@@ -131,10 +131,10 @@ class RolloutTraffic:
         spec = self._specs[model]
         try:
             if kept.is_rollout:
-                moves.move(self._platform, spec, "abort", actor=ACTOR, reason=why)
+                moves.give_up(self._platform, spec, actor=ACTOR, reason=why)
             else:
                 moves.conclude(self._platform, spec, actor=ACTOR, reason=why)
-        except (RolloutError, LedgerError, OSError) as late:
+        except (MlopsAssetsError, OSError) as late:
             # Another worker was quicker, or nobody answers: the next look tells.
             _log.info("the rollout of %s was not ended here: %s", model, late)
 

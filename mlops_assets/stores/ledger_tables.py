@@ -114,6 +114,19 @@ SUMS = Table(
 )
 """What was counted of an arm in a stage of a rollout, by who counted it: running totals."""
 
+CLAIMS = Table(
+    "rollout_claims",
+    METADATA,
+    Column("rollout", Text, primary_key=True),
+    Column("stage", Text, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("mark", _COUNT, primary_key=True, autoincrement=False),
+    Column("source", Text, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Who counts which entity of an arm, by a hash of it, while a rollout is open: whoever came first."""
+
 VERSION_TABLE = "ledger_version"
 """Where Alembic keeps which migration was the last: MLflow or Dagster may live in the database."""
 

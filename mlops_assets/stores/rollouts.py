@@ -7,21 +7,25 @@ what has to come together for a move in `rollouts.moves`. This module imports SQ
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops_assets.core.experiment import Experiment
 from mlops_assets.core.ledger_chain import Entry, Record, time_text
 from mlops_assets.core.rollout import Rollout
 from mlops_assets.core.routing import Arm
 from mlops_assets.core.sequential import Sums
-from mlops_assets.errors import LedgerError, RolloutError
+from mlops_assets.errors import OvertakenError, RolloutError
 from mlops_assets.stores.ledger import Ledger
-from mlops_assets.stores.ledger_tables import ROLLOUTS, SUMS
+from mlops_assets.stores.ledger_tables import CLAIMS, ROLLOUTS, SUMS
+
+_CHUNK = 500
+"""Marks that one question names."""
 
 Traffic = Rollout | Experiment
 _KINDS: Mapping[str, type[Traffic]] = {"rollout": Rollout, "experiment": Experiment}
@@ -141,7 +145,7 @@ class Rollouts:
             record: what the ledger says of it.
 
         Raises:
-            LedgerError: when somebody else moved it meanwhile.
+            OvertakenError: when somebody else moved it meanwhile.
         """
         kept: list[Kept] = []
 
@@ -151,15 +155,50 @@ class Rollouts:
                 ROLLOUTS.c.id == after.id, ROLLOUTS.c.seq == before.seq, ROLLOUTS.c.is_open == 1
             )
             if connection.execute(query.values(_row(one))).rowcount != 1:
-                raise LedgerError(
+                raise OvertakenError(
                     f"{after.id!r} of {before.model!r} was moved by somebody else meanwhile",
                     expected="one move at a time",
                     do="look at its state, and decide again",
                 )
+            if not after.is_open:
+                connection.execute(delete(CLAIMS).where(CLAIMS.c.rollout == after.id))
             kept.append(one)
 
         self._ledger.append(record, also=change)
         return kept[0]
+
+    def claim(
+        self, name: str, marks: Mapping[tuple[str, str], Sequence[int]], source: str
+    ) -> dict[tuple[str, str], set[int]]:
+        """Ask to be the one who counts some entities: an entity is counted by whoever asks first.
+
+        Args:
+            name: id of the rollout.
+            marks: hashes of entities by stage and arm, whole numbers of eight bytes.
+            source: who asks.
+
+        Returns:
+            By stage and arm the marks that this source counts.
+        """
+        database = self._ledger.database
+        new = (sqlite if database.is_sqlite else postgresql).insert(CLAIMS)
+        found: dict[tuple[str, str], set[int]] = {}
+        with database.writing() as connection:
+            for (stage, arm), asked in marks.items():
+                key = {"rollout": name, "stage": stage, "arm": arm}
+                # In one order, so that two who ask for the same do not wait for each other.
+                rows = [{**key, "mark": mark, "source": source} for mark in sorted(asked)]
+                connection.execute(new.on_conflict_do_nothing(), rows)
+                mine = select(CLAIMS.c.mark).where(
+                    *(CLAIMS.c[column] == value for column, value in key.items()),
+                    CLAIMS.c.source == source,
+                )
+                found[stage, arm] = {
+                    mark
+                    for some in _chunks(asked)
+                    for mark in connection.scalars(mine.where(CLAIMS.c.mark.in_(some)))
+                }
+        return found
 
     def count(self, name: str, sums: Mapping[Counted, Sums]) -> None:
         """Keep running totals, in the place of those that the same source has told before.
@@ -186,6 +225,10 @@ class Rollouts:
             Counted(row.stage, row.arm, row.number, row.source): Sums(row.n, row.total, row.squares)
             for row in rows
         }
+
+
+def _chunks(marks: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (marks[at : at + _CHUNK] for at in range(0, len(marks), _CHUNK))
 
 
 def new_id() -> str:

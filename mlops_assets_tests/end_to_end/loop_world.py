@@ -29,7 +29,7 @@ from mlops_assets_tests.end_to_end import loop_shop
 from mlops_assets_tests.serving.running import PATIENCE, Client, answers, free_port, wait_for
 from mlops_assets_tests.stores.alert_world import Server
 
-LONG = 4 * PATIENCE
+LONG = 6 * PATIENCE
 """Seconds for what takes several runs, one after the other."""
 
 LOCATION = "mlops_assets_tests.end_to_end.loop_location"
@@ -73,6 +73,11 @@ class Loop:
     @property
     def champion(self) -> str | None:
         return self.platform.ledger.state("returns").aliases.champion
+
+    def standing(self) -> Any:
+        """What was counted of the newest rollout."""
+        kept = self.platform.rollouts.last("returns")
+        return kept and self.platform.rollouts.sums(kept.traffic.id)
 
     def environment(self, **more: str) -> dict[str, str]:
         channels = [{"name": "duty", "url": f"json://127.0.0.1:{self.duty.port}/"}]
@@ -228,11 +233,16 @@ class Daemon:
         os.kill(worker, signal.SIGKILL)
 
 
-def until(ready: Callable[[], Any]) -> None:
-    """Wait for what takes several runs; looking costs, so it is done less often."""
+def until(ready: Callable[[], Any], told: Callable[[], Any] = str) -> None:
+    """Wait for what takes several runs; looking costs, so it is done less often.
+
+    Args:
+        ready: what is waited for.
+        told: says how far it came, when it did not happen.
+    """
     end = time.monotonic() + LONG
     while not ready():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, f"it did not happen in time: {told()}"
         time.sleep(0.5)
 
 

@@ -111,7 +111,7 @@ def test_a_bad_candidate_is_refused_and_a_bad_canary_is_rolled_back(loop: Loop) 
         loop_shop.set_now(loop.home, moment(PRESENT))
         with loop.serving(PRESENT) as client, loop.traffic(client, PRESENT):
             until(lambda: loop.platform.rollouts.last("returns"))
-            until(lambda: loop.platform.rollouts.open("returns") is None)
+            until(lambda: loop.platform.rollouts.open("returns") is None, loop.standing)
             until(lambda: f"CRITICAL: {ABORTED}" in loop.titles)
             for _ in range(4):
                 assert loop.ask(client, PRESENT) == {"1"}

@@ -7,8 +7,10 @@ import pytest
 
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts import moves
+from mlops_assets.serving.options import ServeOptions
+from mlops_assets.serving.worker import Worker
 from mlops_assets.settings import Settings
-from mlops_assets_tests.rollouts.rollout_world import challenged
+from mlops_assets_tests.rollouts.rollout_world import cause, challenged
 from mlops_assets_tests.serving.rollout_home import (
     QUICK,
     ROLLOUT,
@@ -68,6 +70,50 @@ def test_a_version_that_says_something_else_is_aborted_by_itself(rolling: Platfo
     ]
     assert told[0].evidence["readings"]["score"]["finding"] == "harm"
     assert rolling.ledger.state("returns").aliases.challenger is None
+
+
+def test_what_was_given_up_is_archived_by_whoever_starts_next(rolling: Platform) -> None:
+    worker = worker_of(rolling)
+    begin(rolling, "2")
+    moves.move(
+        rolling, worker.specs[0], "abort", **WHO, evidence={moves.GIVEN_UP: True}
+    )  # and then killed
+    with in_thread(worker):
+        wait_for(lambda: rolling.ledger.state("returns").aliases.challenger is None)
+    said = rolling.ledger.entries("returns")[-1]
+    assert (said.action, said.actor, said.reason) == ("archive", "model server", WHO["reason"])
+
+
+def test_what_a_person_brings_back_stays(rolling: Platform) -> None:
+    worker = worker_of(rolling)
+    begin(rolling, "2")
+    spec, version = worker.specs[0], rolling.registry.version("returns", "2")
+    moves.give_up(rolling, spec, **WHO)
+    assert rolling.ledger.state("returns").aliases.challenger is None
+    rolling.releases(spec).challenge("returns", "2", **cause(rolling, spec, version))
+    moves.archive_given_up(rolling, spec, actor="model server")
+    assert rolling.ledger.state("returns").aliases.challenger == "2"
+
+
+def test_an_abort_by_hand_archives_nothing(rolling: Platform) -> None:
+    worker = worker_of(rolling)
+    begin(rolling, "2")
+    moves.move(rolling, worker.specs[0], "abort", **WHO)
+    moves.archive_given_up(rolling, worker.specs[0], actor="model server")
+    assert rolling.ledger.state("returns").aliases.challenger == "2"
+
+
+def test_what_was_counted_last_is_written_when_a_worker_stops(rolling: Platform) -> None:
+    begin(rolling, "2", steps=(40, 100))
+    moves.move(rolling, spec_of(rolling), "advance", **WHO)
+    rollout = rolling.rollouts.open("returns")
+    assert rollout is not None
+    # It looks once, when it starts.
+    with in_thread(Worker(rolling, (spec_of(rolling),), ServeOptions(poll_seconds=600))) as client:
+        ask(client, 50)
+        assert rolling.rollouts.sums(rollout.traffic.id) == {}
+    sums = rolling.rollouts.sums(rollout.traffic.id)
+    assert sum(one.n for counted, one in sums.items() if counted.number == "errors") > 20
 
 
 def test_workers_that_decide_at_once_make_every_move_once(rolling: Platform) -> None:

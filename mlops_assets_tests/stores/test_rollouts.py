@@ -19,7 +19,7 @@ from mlops_assets.errors import LedgerError, RolloutError
 from mlops_assets.rollouts.canary import TRAFFIC_STAGE, added
 from mlops_assets.stores import ledger_schema
 from mlops_assets.stores.ledger import Ledger
-from mlops_assets.stores.ledger_tables import ROLLOUTS, VERSION_TABLE
+from mlops_assets.stores.ledger_tables import CLAIMS, ROLLOUTS, VERSION_TABLE
 from mlops_assets.stores.rollouts import Counted, Kept, Rollouts, new_id
 from mlops_assets_tests.stores import ledger_world
 from mlops_assets_tests.stores.ledger_world import MODEL, NOW, REQUEST, database, move
@@ -204,6 +204,27 @@ def test_totals_keep_every_bit(rollouts: Rollouts) -> None:
     assert [*rollouts.sums("r1").values()] == [sums]
 
 
+def test_an_entity_is_counted_by_who_asks_first(rollouts: Rollouts) -> None:
+    canary, control = ("traffic", "canary"), ("traffic", "control")
+    many = range(-(2**63), 2**63 - 1, 2**53)
+    assert rollouts.claim("r1", {canary: [1, 2], control: [1]}, "w1") == {
+        canary: {1, 2}, control: {1},
+    }  # fmt: skip
+    assert rollouts.claim("r1", {canary: [2, 3]}, "w2") == {canary: {3}}
+    assert rollouts.claim("r1", {canary: [1, 3]}, "w1") == {canary: {1}}
+    assert rollouts.claim("r2", {canary: [*many]}, "w2") == {canary: set(many)}
+
+
+def test_who_counted_what_is_forgotten_when_a_rollout_ends(
+    rollouts: Rollouts, ledger: Ledger
+) -> None:
+    kept = begun(rollouts)
+    rollouts.claim(kept.traffic.id, {("traffic", "canary"): [1]}, "w1")
+    rollouts.move(kept, Rollout("r1", "2", "r1").abort(), record("abort"))
+    with ledger.database.reading() as connection:
+        assert connection.execute(sa.select(CLAIMS)).all() == []
+
+
 def test_new_ids_differ() -> None:
     assert len({new_id() for _ in range(100)}) == 100
 
@@ -213,6 +234,7 @@ def _as_v0001(ledger: Ledger) -> None:
     with ledger.database.writing() as connection:
         connection.execute(sa.text("DROP TABLE rollouts"))
         connection.execute(sa.text("DROP TABLE rollout_sums"))
+        connection.execute(sa.text("DROP TABLE rollout_claims"))
         connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = 'v0001'"))
 
 

@@ -44,6 +44,16 @@ def upgrade() -> None:
         sa.Column("squares", double, nullable=False),
         sqlite_strict=True,
     )
+    op.create_table(
+        "rollout_claims",
+        sa.Column("rollout", sa.Text, primary_key=True),
+        sa.Column("stage", sa.Text, primary_key=True),
+        sa.Column("arm", sa.Text, primary_key=True),
+        sa.Column("mark", count, primary_key=True, autoincrement=False),
+        sa.Column("source", sa.Text, nullable=False),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
 
 
 def downgrade() -> None:
