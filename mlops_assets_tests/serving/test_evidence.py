@@ -92,7 +92,8 @@ def claim(worker: Evidence, number: int, claims: dict[int, int]) -> None:
 
 def test_what_nobody_has_claimed_yet_is_not_counted() -> None:
     found = Evidence()
-    found.answered(TABLE, "canary", [0.1, 0.2], ["a", ""], True)
+    for entity in ("a", ""):
+        found.answered(TABLE, "canary", [0.1], [entity], True)
     assert found.totals("r")["traffic", "canary", "score"].n == 1
     assert found.totals("r")["traffic", "canary", "slow"] == Sums(1, 1.0, 1.0)
     asked = found.waiting("r")
