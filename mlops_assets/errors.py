@@ -15,6 +15,7 @@
         - ApprovalError      a person has to approve it, or may not approve it
       + ReleaseConflictError the aliases are not those that the decision was made against
       + LedgerError          the ledger cannot be read or written, or does not take an entry
+        - OvertakenError     somebody else has moved what the entry is about
       + RolloutError         a rollout does not allow this move
 
 Every message tells what was found, what was expected and what to do next. Only exceptions belong
@@ -103,6 +104,10 @@ class ReleaseConflictError(MlopsAssetsError):
 
 class LedgerError(MlopsAssetsError):
     """The ledger cannot be read or written, or does not take an entry."""
+
+
+class OvertakenError(LedgerError):
+    """Somebody else has moved what the entry is about; trying again is another decision."""
 
 
 class RolloutError(MlopsAssetsError):

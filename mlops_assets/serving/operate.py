@@ -1,36 +1,42 @@
 """Operating over HTTP: rollouts are started, moved and looked at, and the champion is rolled back.
 
-The same moves as the commands make. Which role may make which is decided in `auth`: whoever
+The same moves as the commands make. A client that names the entry of the state that it has seen
+makes one move of it, however often it asks. Which role may make which is decided in `auth`: whoever
 operates may make things safer, and only an admin gives a version more traffic.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlops_assets.errors import LedgerError, MlopsAssetsError, RegistryError
+from mlops_assets.errors import LedgerError, MlopsAssetsError, OvertakenError, RegistryError
 from mlops_assets.rollouts import moves
 from mlops_assets.serving.bodies import JSON, NOTES, answer, body_of, only, parsed
 from mlops_assets.serving.refusals import Refusal, shown
 from mlops_assets.serving.worker import Worker
 from mlops_assets.spec import ModelSpec
 
+if TYPE_CHECKING:
+    from mlops_assets.stores.rollouts import Kept
+
 T = TypeVar("T")
 _MOST_REASON = 2_000
 
 
 async def look(request: Request) -> Response:
-    """The newest rollout or experiment of a model, and what would become of it now."""
+    """The newest rollout of a model, and what would become of it now."""
     worker, spec = model_of(request)
 
     def found() -> dict[str, Any]:
-        kept = worker.platform.rollouts.last(spec.name)
+        kept = worker.platform.rollouts.last(spec.name, "rollout")
         if kept is None:
             return {"model": spec.name, "rollout": None}
-        return moves.state_of(kept, worker.controller.last.get(spec.name))
+        call = worker.controller.last.get(spec.name) if kept.traffic.is_open else None
+        return moves.state_of(kept, call)
 
     return answer(await done(found))
 
@@ -60,8 +66,8 @@ async def start(request: Request) -> Response:
 async def move(request: Request) -> Response:
     """Advance, pause, resume or abort a rollout."""
     worker, spec = model_of(request)
-    given = await given_in(request, "reason")
-    verb = request.path_params["verb"]
+    given = await given_in(request, "reason", "entry")
+    verb, seen = request.path_params["verb"], given.get("entry")
     if verb not in ("advance", "pause", "resume", "abort"):
         raise Refusal(
             f"the move {shown(verb)}",
@@ -69,12 +75,18 @@ async def move(request: Request) -> Response:
             do="correct the address",
             status=404,
         )
-    kept = await done(
-        lambda: moves.move(
-            worker.platform, spec, verb, actor=actor_of(request, worker), reason=given["reason"]
+    if seen is not None and type(seen) is not int:
+        raise Refusal(shown(seen), expected="the entry of a state, as a number", field="entry")
+    actor = actor_of(request, worker)
+
+    def made() -> "Kept":
+        now = worker.platform.rollouts.open(spec.name)
+        decided_on = None if now is None or seen is None else replace(now, seq=seen)
+        return moves.move(
+            worker.platform, spec, verb, actor=actor, reason=given["reason"], decided_on=decided_on
         )
-    )
-    return answer(moves.state_of(kept))
+
+    return answer(moves.state_of(await done(made)))
 
 
 async def rollback(request: Request) -> Response:
@@ -125,7 +137,8 @@ async def done(work: Callable[[], T]) -> T:
     try:
         return await to_thread.run_sync(work)
     except MlopsAssetsError as error:
-        away = isinstance(error, LedgerError)
+        # Who was overtaken has to decide again; the same request would be another move.
+        away = isinstance(error, LedgerError) and not isinstance(error, OvertakenError)
         status = 404 if isinstance(error, RegistryError) else 503 if away else 409
         raise Refusal(
             error.found,

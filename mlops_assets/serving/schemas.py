@@ -136,6 +136,8 @@ def _of_operations(spec: ModelSpec, champion: str, other: str) -> dict[str, Any]
     model = spec.name
     path, text = f"/models/{model}/rollout", {"type": "string", "minLength": 1}
     why = {"reason": text}
+    entry = "`entry` of the state that the move is decided on: of one state there is one move"
+    seen = {**why, "entry": {"type": "integer", "description": entry}}
     said = {"value": {"reason": "it answers slowly"}}
     begun = {"version": text, "steps": {"type": "array", "items": {"type": "number"}}, **why}
     steps = list(spec.rollout.steps)
@@ -155,7 +157,7 @@ def _of_operations(spec: ModelSpec, champion: str, other: str) -> dict[str, Any]
     return {
         path: {
             "get": {
-                "summary": "The newest rollout or experiment, and what would become of it now",
+                "summary": "The newest rollout, and what would become of it now",
                 "responses": {"200": {"description": "its state"}},
             }
         },
@@ -166,7 +168,7 @@ def _of_operations(spec: ModelSpec, champion: str, other: str) -> dict[str, Any]
             "201",
         ),
         **{
-            f"{path}/{move}": _post(summary, _object(why), {"a reason": said})
+            f"{path}/{move}": _post(summary, _object(seen, ("reason",)), {"a reason": said})
             for move, summary in moves.items()
         },
         f"/models/{model}/experiment": {

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from mlops_assets.core.routing import route
+from mlops_assets.core.routing import Arm, route
 from mlops_assets.errors import DeclarationError
+from mlops_assets.experiments import lifecycle
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts import moves
 from mlops_assets.serving import auth
 from mlops_assets.serving.worker import Worker
 from mlops_assets.serving_policy import RolloutPolicy, ServingPolicy
 from mlops_assets.settings import Settings
+from mlops_assets.spec import Metric
 from mlops_assets.stores import probe
 from mlops_assets_tests.rollouts.rollout_world import challenged, released
 from mlops_assets_tests.serving.rollout_home import (
@@ -132,6 +134,47 @@ def test_the_interface_moves_a_rollout_to_its_release(rolling: Platform) -> None
     assert rolling.ledger.verify() is None
 
 
+def test_of_one_state_that_was_seen_there_is_one_move(rolling: Platform) -> None:
+    begin(rolling)
+    with in_thread(worker_of(rolling)) as client:
+        seen = {"entry": client.get(ROLLOUT).json["entry"], **WHY}
+        assert client.post(f"{ROLLOUT}/advance", seen).status == 200
+        again = client.post(f"{ROLLOUT}/advance", seen)
+        now = client.get(ROLLOUT).json
+    assert (again.status, "retry-after" in again.headers) == (409, False)
+    assert "somebody else" in again.json["found"]
+    assert (now["state"], now["share"]) == ("canary", 5)
+
+
+def test_who_loses_a_race_is_not_told_to_try_again(
+    rolling: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(rolling)
+    opened = moves._open
+
+    def overtaken(*args: Any) -> Any:
+        kept = opened(*args)
+        monkeypatch.setattr(moves, "_open", opened)
+        moves.move(rolling, spec_of(rolling), "pause", **WHO)
+        return kept
+
+    with in_thread(worker_of(rolling)) as client:
+        monkeypatch.setattr(moves, "_open", overtaken)
+        found = client.post(f"{ROLLOUT}/abort", WHY)
+    assert (found.status, "retry-after" in found.headers) == (409, False)
+
+
+def test_behind_an_experiment_the_newest_rollout_is_shown(rolling: Platform) -> None:
+    spec = spec_of(rolling, metrics=(Metric(name="m", better="lower"),))
+    begin(rolling)
+    moves.move(rolling, spec, "abort", **WHO)
+    halves = (Arm("old", "1", 5_000), Arm("new", "2", 5_000))
+    lifecycle.start(rolling, spec, halves, ["m"], **WHO)
+    with in_thread(worker_of(rolling)) as client:
+        found = client.get(ROLLOUT).json
+    assert (found["kind"], found["state"]) == ("rollout", "aborted")
+
+
 def test_the_examples_of_the_moves_run_one_after_another(rolling: Platform) -> None:
     with in_thread(worker_of(rolling)) as client:
         paths = client.get("/openapi.json").json["paths"]
@@ -168,6 +211,8 @@ def test_without_a_challenger_the_example_is_the_champion_before(rolling: Platfo
         ("finish", WHY, 404, ""),
         ("advance", WHY, 409, ""),
         ("abort", {"reason": None}, 400, "reason"),
+        ("abort", {"entry": "7", **WHY}, 400, "entry"),
+        ("start", {"version": "2", "steps": [1e308], **WHY}, 409, ""),
         ("abort", b"[", 400, ""),
     ],
 )
