@@ -8,7 +8,6 @@ database. Nothing can be written through it. What the columns mean is told where
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.core.ledger_chain import canonical
@@ -25,6 +24,13 @@ from mlops_assets.tables import EVENT_TIME
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+NO_TABLES = ("evidence", "training_sets", "monitoring")
+"""Folders of the lake that are no tables: records that are named by their content, and monitors,
+of which there is one view for all models."""
+
+COPIED = ("ledger", "rollouts")
+"""Tables that are no views: what they hold lies in another database."""
 
 
 def statements(
@@ -103,24 +109,22 @@ def ask(connection: "duckdb.DuckDBPyConnection", query: str) -> "pa.Table":
 
 def _tables(lake: Lake) -> Iterator[tuple[str, str]]:
     """Every table of the lake, called by its folder, and how its files are read."""
+    seen = set()
     for path in sorted(lake.root.rglob("*.parquet")):
         inside = path.relative_to(lake.root)
-        if any(part.startswith(".") for part in inside.parts):
+        if inside.parts[0] in NO_TABLES or any(part.startswith(".") for part in inside.parts):
             continue
         daily = len(path.stem) >= len("2000-01-01") and path.stem[:4].isdigit()
         table = inside.parent if daily else inside.with_suffix("")
         if not daily:
             yield "_".join(table.parts), f"read_parquet({text(path)})"
-        elif path == _first(path.parent):
+        elif table not in seen:
+            seen.add(table)
             pattern = path.parent / "*.parquet"
             yield (
                 "_".join(table.parts),
                 f"read_parquet({text(pattern)}, union_by_name = true)",
             )
-
-
-def _first(folder: Path) -> Path:
-    return min(folder.glob("*.parquet"))
 
 
 def _predictions(platform: Platform, spec: ModelSpec, as_of: dt.datetime) -> str | None:

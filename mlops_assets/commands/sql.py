@@ -36,6 +36,8 @@ def sql(
     if views:
         for name, statement in kept.statements(platform, specs, as_of).items():
             typer.echo(f'CREATE OR REPLACE VIEW "{name}" AS {statement};')
+        absent = " and ".join(kept.COPIED)
+        typer.echo(f"-- {absent} lie in another database; `mlops-assets sql` has them")
         return
     asked = query or (
         "SELECT table_name AS view, string_agg(column_name, ', ' ORDER BY ordinal_position) "

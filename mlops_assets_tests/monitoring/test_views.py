@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from mlops_assets import views
@@ -60,6 +61,18 @@ def test_the_ledger_and_the_logs_are_there_too(world: World) -> None:
     ]
     assert asked(world, "SELECT count(*) n FROM inference_log") == [{"n": 3}]
     assert asked(world, "SELECT count(*) n FROM rollouts") == [{"n": 0}]
+
+
+def test_records_that_are_named_by_their_content_are_no_tables(world: World) -> None:
+    world.predict(n=1)
+    world.label(world.predict())
+    world.day()
+    lake = world.platform.lake
+    for name in ("evidence/returns/1-2024abcdef", "training_sets/returns/2013abcdef0123"):
+        lake.write_arrow(pa.table({"x": [1]}), lake.file(name))
+    names = set(views.statements(world.platform, (world.spec,), NOW))
+    assert {"inference_log", "feature_drift", "predictions"} <= names
+    assert not [name for name in names if "returns" in name]
 
 
 def test_the_views_can_be_made_elsewhere(world: World) -> None:
