@@ -23,7 +23,9 @@ MOST_CATEGORIES = 1_000
 """Categories that are counted by name; the rarer ones of a reference are counted together."""
 MOST_NAMES = 20
 """Names of unknown categories that are kept: the first in order, so that merging is exact."""
-FORMAT = 1
+LARGEST = 1e150
+"""Deviation from the center beyond which a value is counted and left out of the moments: the sum
+of its square is no number."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,7 +75,8 @@ class NumberBins:
         cuts = np.where(wanted - before <= behind - wanted, before, behind)
         ends = np.unique(np.append(cuts[cuts > 0], ordered.size)) - 1
         uppers = tuple(ordered[ends].tolist())
-        return cls(float(ordered[0]), uppers, float(ordered.mean()))
+        near = ordered[np.abs(ordered) <= LARGEST]
+        return cls(float(ordered[0]), uppers, float(near.mean()) if near.size else 0.0)
 
     @property
     def bounds(self) -> tuple[float, ...]:
@@ -120,7 +123,7 @@ class NumberProfile:
         bins: where it is cut.
         counts: rows below the bins, in each of them, and above them.
         nulls: rows without a finite value.
-        total: sum of the deviations from the center of the bins.
+        total: sum of the deviations from the center of the bins, but for those beyond `LARGEST`.
         squares: sum of their squares.
         minimum: smallest value; None without values.
         maximum: largest value; None without values.
@@ -147,7 +150,9 @@ class NumberProfile:
         array = np.asarray(values, dtype=np.float64)
         finite = array[np.isfinite(array)]
         cells = np.searchsorted(np.array(bins.bounds), finite, "left")
-        off = finite - bins.center
+        with np.errstate(over="ignore"):
+            off = finite - bins.center
+        off = off[np.abs(off) <= LARGEST]
         return cls(
             bins,
             tuple(np.bincount(cells, minlength=len(bins.uppers) + 2).tolist()),
@@ -236,13 +241,6 @@ Bins = NumberBins | CategoryBins
 Profile = NumberProfile | CategoryProfile
 
 
-def empty(bins: Bins) -> Profile:
-    """The profile of no rows: merging it changes nothing."""
-    if isinstance(bins, NumberBins):
-        return NumberProfile(bins, (0,) * (len(bins.uppers) + 2))
-    return CategoryProfile(bins, (0,) * len(bins.categories))
-
-
 def merge(a: Profile, b: Profile) -> Profile:
     """The profile of the rows of both, exactly: in any order and grouping it is the same.
 
@@ -329,26 +327,6 @@ def of_dict(document: Mapping[str, Any]) -> Profile:
             expected="what as_dict wrote",
             do="make the reference profile of the model version anew",
         ) from wrong
-
-
-def reference_document(profiles: Mapping[str, Profile]) -> dict[str, Any]:
-    """Profiles by column as plain values: what is kept with a model version."""
-    return {"format": FORMAT, "columns": {name: as_dict(p) for name, p in profiles.items()}}
-
-
-def reference_of(document: Mapping[str, Any]) -> dict[str, Profile]:
-    """Read what `reference_document` wrote.
-
-    Raises:
-        DataError: when it is of another format, or damaged.
-    """
-    if document.get("format") != FORMAT or not isinstance(document.get("columns"), Mapping):
-        raise DataError(
-            f"a reference of the format {document.get('format')!r}",
-            expected=f"the format {FORMAT}, with profiles by column",
-            do="make the reference profile of the model version anew",
-        )
-    return {name: of_dict(found) for name, found in document["columns"].items()}
 
 
 def _sums(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Profiles of all columns of a selection by day and slice, in one pass of DuckDB.
 
 Only how they are counted: what a profile is stands in `core/profile.py`, and nothing is judged
-here. A selection is a query of one row per row of the window, such as `parquet` and `logged` give.
+here. A selection is a query of one row per row of the window.
 """
 
 import datetime as dt
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.core.profile import (
+    LARGEST,
     MOST_CATEGORIES,
     MOST_NAMES,
     N_BINS,
@@ -23,11 +23,9 @@ from mlops_assets.core.profile import (
     NumberBins,
     NumberProfile,
     Profile,
-    empty,
-    merge,
 )
 from mlops_assets.errors import SourceError, UnknownNameError
-from mlops_assets.stores.lake import Lake, parquet_files, quoted, text
+from mlops_assets.stores.lake import Lake, quoted, text
 from mlops_assets.tables import EVENT_TIME
 
 if TYPE_CHECKING:
@@ -46,30 +44,6 @@ class DayProfiles:
     group: tuple[str | None, ...]
     rows: int
     columns: Mapping[str, Profile]
-
-
-def parquet(files: Sequence[Path]) -> str:
-    """The selection of all rows of files."""
-    return f"SELECT * FROM read_parquet({parquet_files(files)}, union_by_name = true)"
-
-
-def logged(
-    files: Sequence[Path], model: str, bins: Mapping[str, Bins], outputs: Sequence[str] = ()
-) -> str:
-    """The selection of a model's answered predictions in the inference log, a column per feature.
-
-    Args:
-        files: of the table `inference_log`.
-        model: the model.
-        bins: the features and outputs that are wanted, by name.
-        outputs: which of them are outputs.
-    """
-    wanted = [f"{_logged(name, kind, name in outputs)}" for name, kind in bins.items()]
-    return (
-        f"SELECT {', '.join(('version', 'arm', 'entity', quoted(EVENT_TIME), *wanted))} "
-        f"FROM read_parquet({parquet_files(files)}) "
-        f"WHERE model = {text(model)} AND status = 'ok'"
-    )
 
 
 def reference_profiles(
@@ -122,27 +96,8 @@ def daily_profiles(
         return _days(connection, query, bins)
 
 
-def merged(parts: Sequence[DayProfiles], bins: Mapping[str, Bins]) -> dict[str, Profile]:
-    """One profile per column of all parts, such as the days of a week; of no parts, empty ones."""
-    found = {name: empty(kind) for name, kind in bins.items()}
-    for part in parts:
-        found = {name: merge(profile, part.columns[name]) for name, profile in found.items()}
-    return found
-
-
 def _named(column: str) -> str:
     return f"{quoted(column)}::VARCHAR"
-
-
-def _logged(name: str, bins: Bins, is_output: bool) -> str:
-    number = isinstance(bins, NumberBins)
-    if is_output:
-        value = f"{'outputs' if number else 'output_texts'}[{text(name)}]"
-    elif number:
-        value = f"numbers[list_position(features, {text(name)})]"
-    else:
-        value = f"texts[{text(name)}]"
-    return f"{value} AS {quoted(name)}"
 
 
 def _types(
@@ -249,8 +204,10 @@ def _aggregate(name: str, placed: str, bins: Bins) -> str:
     # which searches the bin of every value.
     below = ", ".join(f"count_if({placed} <= {_double(bound)})" for bound in bins.bounds)
     off = f"({name} - {_double(bins.center)})"
+    near = f"CASE WHEN abs({off}) <= {_double(LARGEST)} THEN {off}"
     return (
-        f"row([{below}], count({name}), sum({off}), sum({off} * {off}), min({name}), max({name}))"
+        f"row([{below}], count({name}), sum({near} END), sum({near} * {off} END), "
+        f"min({name}), max({name}))"
     )
 
 

@@ -35,8 +35,8 @@ import pyarrow.parquet as pq
 from mlops_assets.core.divergence import psi
 from mlops_assets.core.drift import judge
 from mlops_assets.core.profile import NumberProfile, Profile
-from mlops_assets.engines.profiles import daily_profiles, parquet, reference_profiles
-from mlops_assets.stores.lake import Lake
+from mlops_assets.engines.profiles import daily_profiles, reference_profiles
+from mlops_assets.stores.lake import Lake, parquet_files
 
 ROWS, COLUMNS = 1_000_000, 50
 REFERENCE_ROWS = 200_000
@@ -72,7 +72,7 @@ def write_rows(path: Path, n: int, seed: int) -> None:
 def ours(lake: Lake, path: Path, reference: dict[str, Profile]) -> dict[str, Profile]:
     """Profiles of all columns, and verdicts on them."""
     bins = {name: profile.bins for name, profile in reference.items()}
-    (found,) = daily_profiles(lake, parquet([path]), bins)
+    (found,) = daily_profiles(lake, f"FROM read_parquet({parquet_files([path])})", bins)
     judge(reference, found.columns)
     return dict(found.columns)
 
@@ -161,7 +161,7 @@ def main() -> None:
         old, new, large = (folder / f"{one}.parquet" for one in ("old", "new", "large"))
         write_rows(old, REFERENCE_ROWS, 0)
         write_rows(new, ROWS, 1)
-        reference = reference_profiles(lake, parquet([old]), NAMES)
+        reference = reference_profiles(lake, f"FROM read_parquet({parquet_files([old])})", NAMES)
         profiles, counted = ours(lake, new, reference), plain(new, reference)
         for column in NAMES:
             if list(profiles[column].counts) != counted[column].tolist():

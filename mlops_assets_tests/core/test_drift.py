@@ -10,7 +10,6 @@ from mlops_assets.core.profile import (
     NumberBins,
     NumberProfile,
     Profile,
-    empty,
 )
 from mlops_assets.errors import DataError, DeclarationError
 
@@ -68,7 +67,7 @@ def test_a_large_effect_that_chance_explains_is_stable() -> None:
     ("window", "reason"),
     [
         (None, "the window has no rows"),
-        (empty(BINS), "the window has no rows"),
+        (NumberProfile.of([], BINS), "the window has no rows"),
         (numbers(VALUES[:99]), "99 rows, the policy wants at least 100"),
     ],
 )

@@ -17,11 +17,8 @@ from mlops_assets.core.profile import (
     NumberProfile,
     Profile,
     as_dict,
-    empty,
     merge,
     of_dict,
-    reference_document,
-    reference_of,
 )
 from mlops_assets.errors import DataError
 
@@ -44,7 +41,8 @@ def test_merging_is_exact_in_any_order_and_grouping(
 ) -> None:
     a, b, c = parts
     assert merge(merge(a, b), c) == merge(a, merge(b, c)) == merge(c, merge(b, a))
-    assert merge(a, empty(a.bins)) == a
+    none = NumberProfile.of([], BINS), CategoryProfile.of({}, KNOWN)
+    assert merge(a, none[isinstance(a, CategoryProfile)]) == a
 
 
 @given(st.lists(st.integers(-(2**20), 2**20)), st.lists(st.integers(-(2**20), 2**20)))
@@ -151,11 +149,6 @@ def test_a_profile_comes_back_from_json_as_it_was(profile: Profile) -> None:
     assert of_dict(json.loads(json.dumps(as_dict(profile)))) == profile
 
 
-def test_a_reference_comes_back_from_json_as_it_was() -> None:
-    kept = {"x": NumberProfile.of([0.1, 0.3], BINS), "c": CategoryProfile.of({"a": 1}, KNOWN)}
-    assert reference_of(json.loads(json.dumps(reference_document(kept)))) == kept
-
-
 @pytest.mark.parametrize(
     "change",
     [{"counts": [1, 2]}, {"uppers": [2.0, 1.0]}, {"total": "x"}, {"kind": None}, {"nulls": -1}],
@@ -165,11 +158,6 @@ def test_a_damaged_profile_is_refused(change: dict[str, object]) -> None:
     assert isinstance(of_dict(whole), NumberProfile)
     with pytest.raises(DataError):
         of_dict({**whole, **change})
-
-
-def test_a_reference_of_another_format_is_refused() -> None:
-    with pytest.raises(DataError, match="format 2"):
-        reference_of({"format": 2, "columns": {}})
 
 
 def test_sums_are_kept_exactly() -> None:

@@ -1,6 +1,7 @@
 """Profiles by DuckDB are those of the rows, by day and group, in one scan."""
 
 import datetime as dt
+import functools
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,25 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlops_assets.core.drift import judge
 from mlops_assets.core.profile import (
     CategoryBins,
     CategoryProfile,
     NumberBins,
     NumberProfile,
     Profile,
+    merge,
 )
-from mlops_assets.engines.profiles import (
-    daily_profiles,
-    logged,
-    merged,
-    parquet,
-    reference_profiles,
-)
+from mlops_assets.engines.profiles import daily_profiles, reference_profiles
 from mlops_assets.errors import SourceError, UnknownNameError
-from mlops_assets.stores.inference_compaction import compact
-from mlops_assets.stores.lake import Lake
-from mlops_assets_tests.stores.log_world import NOON, prediction
-from mlops_assets_tests.stores.log_world import logged as written
+from mlops_assets.stores.lake import Lake, parquet_files
 
 RNG = np.random.default_rng(0)
 N = 3_000
@@ -56,6 +50,10 @@ def lake(tmp_path: Path) -> Lake:
     lake = Lake(tmp_path / "lake")
     lake.write_arrow(pa.table(ROWS), lake.file("rows"))
     return lake
+
+
+def parquet(files: list[Path]) -> str:
+    return f"SELECT * FROM read_parquet({parquet_files(files)})"
 
 
 def selection(lake: Lake) -> str:
@@ -121,9 +119,9 @@ def test_days_add_up_to_the_window(lake: Lake) -> None:
     bins = {name: profile.bins for name, profile in reference.items()}
     days = daily_profiles(lake, selection(lake), bins)
     assert [day.day for day in days] == [dt.date(2024, 1, day) for day in (1, 2, 3)]
-    whole = merged(days, bins)
-    assert all(same(whole[name], reference[name]) for name in COLUMNS)
-    assert {profile.rows for profile in merged([], bins).values()} == {0}
+    for name in COLUMNS:
+        whole = functools.reduce(merge, (day.columns[name] for day in days))
+        assert same(whole, reference[name])
 
 
 def test_values_on_the_edge_of_a_bin_fall_as_they_do_in_numpy(lake: Lake) -> None:
@@ -198,30 +196,17 @@ def test_files_that_cannot_be_read_are_told(lake: Lake) -> None:
         reference_profiles(lake, parquet([lake.root / "none.parquet"]), ["amount"])
 
 
-def test_the_inference_log_is_profiled_by_version_and_arm(tmp_path: Path) -> None:
-    lake, bins = Lake(tmp_path / "lake"), {
-        "amount": NumberBins.of([1.0, 2.0]),
-        "country": CategoryBins(("at",)),
-        "probability": NumberBins.of([0.25, 0.5]),
-    }  # fmt: skip
-    written(
-        tmp_path / "log",
-        prediction("a"),
-        prediction("b", features={"country": "de", "amount": 9.0}, arm="canary"),
-        prediction("c", features={"country": "at"}, outputs={"probability": 0.5}),
-        prediction("d", status="timeout"),
-        prediction("e", model="other"),
-    )
-    compact(tmp_path / "log", lake)
-    files = [lake.day_file("inference_log", NOON.date())]
-    found = daily_profiles(
-        lake, logged(files, "shop", bins, ["probability"]), bins, by=["version", "arm"]
-    )
-    assert [(day.group, day.rows) for day in found] == [
-        (("7", "canary"), 1),
-        (("7", "champion"), 2),
-    ]
-    canary, champion = (day.columns for day in found)
-    assert (canary["amount"].counts, canary["country"].names) == ((0, 0, 0, 1), ("de",))
-    assert (champion["amount"].counts, champion["amount"].nulls) == ((0, 0, 1, 0), 1)
-    assert champion["probability"].counts == (0, 1, 1, 0)
+@pytest.mark.parametrize("huge", [[1e200], [-1e308, 1e308, 1e308]])
+def test_a_value_that_has_no_square_is_counted_and_spoils_nothing(
+    lake: Lake, huge: list[float]
+) -> None:
+    values = np.r_[RNG.normal(size=500), huge]
+    table = {"event_timestamp": pa.array(TIMES[:1] * values.size), "x": pa.array(values)}
+    lake.write_arrow(pa.table(table), lake.file("huge"))
+    reference = NumberProfile.of(values[:500], NumberBins.of(values[:500]))
+    (day,) = daily_profiles(lake, parquet([lake.file("huge")]), {"x": reference.bins})
+    assert same(day.columns["x"], NumberProfile.of(values, reference.bins))
+    assert day.columns["x"].rows == values.size
+    (verdict,) = judge({"x": reference}, day.columns)
+    assert (verdict.outcome, verdict.n) == ("stable", values.size)
+    assert NumberBins.of(values).center == pytest.approx(0, abs=1)
