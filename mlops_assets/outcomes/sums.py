@@ -1,4 +1,4 @@
-"""What the arms of a rollout or an experiment are compared by on labels and values: plain sums.
+"""What the arms of a rollout are compared by on labels and values: plain sums.
 
 The numbers are those of `rollouts.canary`: the squared error, misses of the conformal set, the
 calibration by bin, and each declared metric. Of an entity the first prediction in an arm counts,
@@ -8,14 +8,13 @@ need it. How the logs are joined is decided in `join`.
 """
 
 import datetime as dt
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlops_assets.core import live_calibration
-from mlops_assets.core.rollout import Rollout
+from mlops_assets.core.rollout import PERCENT, Rollout
 from mlops_assets.core.routing import CANARY, CHAMPION, CONTROL, CONTROL_START
 from mlops_assets.core.sequential import Sums
-from mlops_assets.errors import DeclarationError
 from mlops_assets.outcomes.join import joined, span
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts.canary import BRIER, CALIBRATION, METRIC, OUTSIDE, TRAFFIC_STAGE
@@ -33,38 +32,24 @@ LABELS = "labels"
 """Who counted: the source of these sums."""
 
 
-def sums_of(
-    platform: Platform,
-    spec: ModelSpec,
-    rollout: "str | Kept | Collection[str]",
-    since: dt.datetime | None = None,
-    *,
-    until: dt.datetime | None = None,
-    as_of: dt.datetime | None = None,
-) -> dict[Counted, Sums]:
-    """Sum what became of the predictions of some arms.
+def sums_of(platform: Platform, spec: ModelSpec, kept: Kept) -> dict[Counted, Sums]:
+    """Sum what became of the predictions of a rollout's arms.
 
     Args:
         platform: the stores.
         spec: the model, with its metrics.
-        rollout: a rollout or experiment, or its id, or names of arms as they are logged. Of a
-            rollout canary and control are summed; the champion's rows only when no control is left
-            beside the canary, and only those since then: those before were of another time.
-        since: predictions from this moment on; from its beginning when left out.
-        until: predictions up to this moment.
-        as_of: outcomes that became known later are not there yet.
+        kept: the rollout. Canary and control are summed from its beginning on; the champion's rows
+            only when no control is left beside the canary, and only those since then: those before
+            were of another time.
 
     Returns:
         Sums by stage, arm, number and source; arms without a known outcome are missing.
 
     Raises:
-        RolloutError: when there is no rollout or experiment with the id.
         DataError: when the log does not keep the keys of the entities.
-        DeclarationError: names of arms without a moment.
     """
-    starts = _starts(platform, rollout, since)
-    first = min(starts.values())
-    with joined(platform, spec, tuple(starts), first, until, as_of=as_of) as connection:
+    starts = _starts(platform, kept)
+    with joined(platform, spec, tuple(starts), min(starts.values())) as connection:
         for arm, start in starts.items():
             connection.execute("DELETE FROM served WHERE arm = ? AND made_at < ?", [arm, start])
         connection.execute(
@@ -79,27 +64,22 @@ def sums_of(
     return {Counted(TRAFFIC_STAGE, arm, number, LABELS): sums for arm, number, sums in found}
 
 
-def _starts(
-    platform: Platform, rollout: "str | Kept | Collection[str]", since: dt.datetime | None
-) -> dict[str, dt.datetime]:
+def _starts(platform: Platform, kept: Kept) -> dict[str, dt.datetime]:
     """From when on the rows of each arm count."""
-    if not isinstance(rollout, (str, Kept)):
-        if since is None or not rollout:
-            raise DeclarationError(
-                f"the arms {', '.join(rollout) or 'of nothing'} since {since}",
-                expected="names of arms, and the moment from which on they are summed",
-                do="give both, or a rollout",
-            )
-        return dict.fromkeys(rollout, since)
-    kept = platform.rollouts.get(rollout) if isinstance(rollout, str) else rollout
-    since = since or span(platform, kept)[0]
-    if not isinstance(kept.traffic, Rollout):
-        return dict.fromkeys((arm.name for arm in kept.traffic.arms), since)
+    since, _ = span(platform, kept)
     found = dict.fromkeys((CANARY, CONTROL), since)
-    if kept.traffic.share > CONTROL_START:
-        last = kept.entered if platform.settings.now is None else since
-        found[CHAMPION] = max(since, last)
+    if isinstance(kept.traffic, Rollout) and kept.traffic.share > CONTROL_START:
+        found[CHAMPION] = since if platform.settings.now else max(since, _widened(platform, kept))
     return found
+
+
+def _widened(platform: Platform, kept: Kept) -> dt.datetime:
+    """When the canary was first given more than half of the traffic: no later move changes it."""
+    for entry in platform.ledger.entries(kept.model, actions=("advance",)):
+        share = float(entry.evidence.get("share", 0.0))
+        if entry.evidence.get("rollout") == kept.traffic.id and share * PERCENT > CONTROL_START:
+            return entry.time
+    return kept.entered
 
 
 def usable(spec: ModelSpec) -> str:

@@ -201,21 +201,23 @@ class Rollouts:
         return found
 
     def count(self, name: str, sums: Mapping[Counted, Sums]) -> None:
-        """Keep running totals, in the place of those that the same source has told before.
+        """Keep running totals, in the place of all that the same source has told before.
 
         Args:
-            name: id of the rollout or experiment.
+            name: id of the rollout.
             sums: the totals.
         """
         if not sums:
             return
+        sources = {counted.source for counted in sums}
+        rows = [
+            {"rollout": name, **counted._asdict(), **asdict(total)}
+            for counted, total in sums.items()
+        ]
         with self._ledger.database.writing() as connection:
-            for counted, total in sums.items():
-                key = {"rollout": name, **counted._asdict()}
-                connection.execute(
-                    delete(SUMS).where(*(SUMS.c[column] == value for column, value in key.items()))
-                )
-                connection.execute(insert(SUMS).values(**key, **asdict(total)))
+            mine = SUMS.c.rollout == name, SUMS.c.source.in_(sources)
+            connection.execute(delete(SUMS).where(*mine))
+            connection.execute(insert(SUMS), rows)
 
     def sums(self, name: str) -> dict[Counted, Sums]:
         """What was counted for a rollout or an experiment."""

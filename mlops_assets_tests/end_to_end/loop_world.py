@@ -75,9 +75,9 @@ class Loop:
         return self.platform.ledger.state("returns").aliases.champion
 
     def standing(self) -> Any:
-        """What was counted of the newest rollout."""
+        """What failed, and what was counted of the newest rollout."""
         kept = self.platform.rollouts.last("returns")
-        return kept and self.platform.rollouts.sums(kept.traffic.id)
+        return self.failed, kept and self.platform.rollouts.sums(kept.traffic.id)
 
     def environment(self, **more: str) -> dict[str, str]:
         channels = [{"name": "duty", "url": f"json://127.0.0.1:{self.duty.port}/"}]

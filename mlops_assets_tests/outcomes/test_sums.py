@@ -10,16 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.core import live_calibration
-from mlops_assets.core.experiment import Experiment
 from mlops_assets.core.rollout import Rollout
 from mlops_assets.core.sequential import Sums
-from mlops_assets.errors import DeclarationError, RolloutError
 from mlops_assets.outcomes.sums import sums_of
+from mlops_assets.rollouts import moves
 from mlops_assets.stores.rollouts import Counted
 from mlops_assets_tests.experiments.experiment_world import (
-    ARMS,
-    START,
-    at,
     begun,
     log,
     platform_in,
@@ -28,7 +24,9 @@ from mlops_assets_tests.experiments.experiment_world import (
     told,
 )
 
+CANARY = Rollout("r", "2", "r", (5, 100), state="canary", step=0)
 CANARY_ARMS = ("canary", "control")
+HOUR = timedelta(hours=1)
 row = st.fixed_dictionaries(
     {
         "entity": st.sampled_from(["", "a", "b", "c"]),
@@ -94,7 +92,7 @@ def test_sums_are_those_of_brute_force(
         ],
         compacted=compacted,
     )  # fmt: skip
-    found = sums_of(platform, spec, CANARY_ARMS, START)
+    found = sums_of(platform, spec, begun(platform, CANARY))
     wanted = {
         Counted("traffic", arm, number, "labels"): Sums.of(values)
         for (arm, number), values in by_hand(rows, outcomes).items()
@@ -114,47 +112,47 @@ def test_the_champion_is_summed_only_where_no_control_is_left(
     tmp_path: Path, step: int, arms: set[str]
 ) -> None:
     platform, spec = platform_in(tmp_path), spec_in(tmp_path)
-    rollout = Rollout("r", "2", "r", (50, 75, 100), state="canary", step=step)
-    kept = begun(platform, rollout)
+    kept = begun(platform, Rollout("r", "2", "r", (50, 75, 100), state="canary", step=step))
     log(
         platform,
         [served(arm, arm, arm) for arm in ("canary", "control", "champion")],
         [told(arm, 2, 1) for arm in ("canary", "control", "champion")],
     )
-    for named in ("r", kept):
-        assert {counted.arm for counted in sums_of(platform, spec, named)} == arms
+    assert {counted.arm for counted in sums_of(platform, spec, kept)} == arms
 
 
-def test_the_arms_of_an_experiment_are_summed(tmp_path: Path) -> None:
-    platform, spec = platform_in(tmp_path), spec_in(tmp_path)
-    begun(platform, Experiment("e", "e", ARMS))
-    log(platform, [served("p", "a", "old"), served("q", "b", "new")], [told("q", revenue=3)])
-    key = Counted("traffic", "new", "metric.revenue", "labels")
-    assert sums_of(platform, spec, "e") == {key: Sums(1, 3.0, 9.0)}
+def test_what_the_champion_said_counts_from_the_step_above_half_on_whatever_comes_later(
+    tmp_path: Path,
+) -> None:
+    platform, spec = platform_in(tmp_path, now=None), spec_in(tmp_path)
+    begun(platform, Rollout("r", "2", "r", (50, 75, 100), state="canary", step=0))
+    who = {"actor": "ann", "reason": "why"}
+    wide = moves.move(platform, spec, "advance", **who)
+    times = {"before": -HOUR, "after": HOUR}
+    log(
+        platform,
+        [served(n, n, "champion", time=wide.entered + by) for n, by in times.items()],
+        [told(name, 2, 1) for name in times],
+    )
+    moves.move(platform, spec, "pause", **who)
+    later = moves.move(platform, spec, "resume", **who)
+    assert later.entered > wide.entered
+    [brier] = [one for key, one in sums_of(platform, spec, later).items() if key.number == "brier"]
+    assert brier.n == 1
 
 
 def test_a_regression_has_no_brier(tmp_path: Path) -> None:
     platform, spec = platform_in(tmp_path), spec_in(tmp_path, task="regression")
     outputs = {"forecast": 5.0, "low": 4.0, "high": 6.0}
     log(platform, [served("p", "a", "canary", outputs=outputs)], [told("p", 2, 7.5)])
-    found = sums_of(platform, spec, CANARY_ARMS, START)
+    found = sums_of(platform, spec, begun(platform, CANARY))
     assert found == {Counted("traffic", "canary", "outside", "labels"): Sums(1, 1.0, 1.0)}
 
 
-def test_what_became_known_later_is_not_there_yet(tmp_path: Path) -> None:
+def test_what_was_predicted_before_it_began_does_not_count(tmp_path: Path) -> None:
     platform, spec = platform_in(tmp_path), spec_in(tmp_path)
-    log(platform, [served("p", "a", "canary")], [told("p", 30, 1)])
-    assert not sums_of(platform, spec, CANARY_ARMS, START, as_of=at(29))
-    assert not sums_of(platform, spec, CANARY_ARMS, START + timedelta(hours=2))
-    assert sums_of(platform, spec, CANARY_ARMS, START, as_of=at(30))
-
-
-def test_arms_without_a_moment_and_unknown_rollouts_are_refused(tmp_path: Path) -> None:
-    platform, spec = platform_in(tmp_path), spec_in(tmp_path)
-    with pytest.raises(DeclarationError, match="the arms canary, control since None"):
-        sums_of(platform, spec, CANARY_ARMS)
-    with pytest.raises(RolloutError, match="no rollout or experiment 'nothing'"):
-        sums_of(platform, spec, "nothing")
+    log(platform, [served("p", "a", "canary", -1)], [told("p", 2, 1)])
+    assert not sums_of(platform, spec, begun(platform, CANARY))
 
 
 def test_of_an_entity_the_first_prediction_counts_and_only_once_it_is_known(
@@ -167,6 +165,8 @@ def test_of_an_entity_the_first_prediction_counts_and_only_once_it_is_known(
          served("waits", "b", "canary", 1), served("known", "b", "canary", 2)],
         [told("late", 6, 1, revenue=9), told("first", 7, 0, revenue=2), told("known", 8, 1)],
     )  # fmt: skip
-    found = {key.number: one for key, one in sums_of(platform, spec, CANARY_ARMS, START).items()}
+    found = {
+        key.number: one for key, one in sums_of(platform, spec, begun(platform, CANARY)).items()
+    }
     assert found["outside"] == Sums(1, 0.0, 0.0)
     assert found["metric.revenue"] == Sums(1, 2.0, 4.0)

@@ -185,7 +185,7 @@ def test_totals_of_a_source_are_replaced_and_those_of_several_added(rollouts: Ro
     for n in (10, 30):
         rollouts.count("r1", total("traffic", "w1", n))
     rollouts.count("r1", total("traffic", "w2", 5))
-    rollouts.count("r1", total("shadow", "w1", 7))
+    rollouts.count("r1", {**total("traffic", "w1", 30), **total("shadow", "w1", 7)})
     rollouts.count("r2", total("traffic", "w1", 99))
     rollouts.count("r1", {})
     found = rollouts.sums("r1")

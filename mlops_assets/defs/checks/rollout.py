@@ -54,7 +54,7 @@ def rollout_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
         name=f"{NAME}_sensor",
         minimum_interval_seconds=SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Counts labels of the arms of rollouts and experiments, and reports them.",
+        description="Counts labels of the arms of rollouts, and reports where they stand.",
     )
     def canary_does_no_harm_sensor(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
@@ -64,7 +64,7 @@ def rollout_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
             kept = platform.rollouts.last(spec.name)
             if kept is None:
                 continue
-            if kept.traffic.is_open:
+            if kept.is_rollout and kept.traffic.is_open:
                 try:
                     platform.rollouts.count(kept.traffic.id, sums_of(platform, spec, kept))
                 except MlopsAssetsError as late:
