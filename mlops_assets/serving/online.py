@@ -29,7 +29,7 @@ _PRESENT = 1
 """The number of `online_reader.Status.PRESENT`, which brings Feast along when it is imported."""
 
 LAST_GOOD = 10_000
-"""Entities of a model whose last answer is kept."""
+"""Entities of a model whose last answer is kept: those that were asked for last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,7 @@ class OnlineFeatures:
                 that was not asked for lately.
         """
         try:
-            if self._reader is None:
-                raise DataError("no reader", expected="a feature registry", do="wait")
-            answer = self._reader.read(rows)
+            answer = self._answer(rows)
         except ContractError as wrong:
             raise Refusal(wrong.found, expected=wrong.expected, field="entities") from wrong
         except ArithmeticError as wrong:
@@ -105,13 +103,23 @@ class OnlineFeatures:
                 expected="numbers of an ordinary size",
                 field="entities",
             ) from wrong
+        return [self._row(answer, at, more) for at, more in enumerate(given)]
+
+    def _answer(self, rows: Sequence[Mapping[str, Any]]) -> "OnlineAnswer":
+        """What the store says, or said last while it is away."""
+        try:
+            if self._reader is None:
+                raise DataError("no reader", expected="a feature registry", do="wait")
+            answer = self._reader.read(rows)
+        except ContractError:
+            # The rows are wrong, and not the store.
+            raise
         except (DataError, OSError) as away:
             self.watch.failed(away)
-            answer = self._from_memory(rows)
-        else:
-            self.watch.well()
-            self._remember(rows, answer)
-        return [self._row(answer, at, more) for at, more in enumerate(given)]
+            return self._from_memory(rows)
+        self.watch.well()
+        self._remember(rows, answer)
+        return answer
 
     def _row(self, answer: "OnlineAnswer", at: int, given: Mapping[str, Any]) -> Read:
         values = dict(zip(answer.names, answer.values[at], strict=True))
@@ -148,7 +156,10 @@ class OnlineFeatures:
         last = self._last
         parts = zip(rows, answer.values, answer.statuses, answer.event_times, strict=True)
         for row, values, statuses, times in parts:
-            last[self._key(row)] = (values, statuses, times)
+            key = self._key(row)
+            # Taken out first: what was asked for last is forgotten last.
+            last.pop(key, None)
+            last[key] = (values, statuses, times)
         while len(last) > LAST_GOOD:
             last.popitem(last=False)
 
