@@ -197,5 +197,6 @@ def _forget_the_dead(folder: Path) -> None:
     for process in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*.db")}:
         try:
             os.kill(int(process), 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
+            # A process of another user has got the number of a worker that is gone.
             mark_process_dead(int(process), str(folder))

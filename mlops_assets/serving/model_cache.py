@@ -84,13 +84,14 @@ class ModelCache:
 
     @property
     def serving(self) -> Mapping[str, Serving]:
-        """What serves each model that is served."""
-        return self._now
+        """What serves each model that is served, at this moment."""
+        return dict(self._now)
 
     @property
     def lagging(self) -> list[str]:
         """Models whose newest plan cannot be followed, because a version does not load."""
-        return sorted({model for model, _ in self._failed})
+        # A copy, because a look changes it beside the requests.
+        return sorted({model for model, _ in list(self._failed)})
 
     def get(self, model: str) -> Serving:
         """What serves a model.

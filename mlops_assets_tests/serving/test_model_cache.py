@@ -177,3 +177,11 @@ def test_a_loaded_version_has_predicted_and_has_the_quick_way(world: World) -> N
     served = world.cache.get("returns").models["1"]
     assert served.quick is not None
     assert served.predict([list(FEATURES.values())])["probability"].shape == (1,)
+
+
+def test_what_is_served_is_that_of_one_moment(world: World) -> None:
+    world.cache.refresh()
+    before = world.cache.serving
+    world.traffic.plan = None
+    world.cache.refresh()
+    assert (list(before), list(world.cache.serving)) == (["returns"], [])
