@@ -26,7 +26,14 @@ from mlops_assets.defs import retraining
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
 from mlops_assets_tests.end_to_end import loop_shop
-from mlops_assets_tests.serving.running import PATIENCE, Client, answers, free_port, wait_for
+from mlops_assets_tests.serving.running import (
+    PATIENCE,
+    Answer,
+    Client,
+    answers,
+    free_port,
+    wait_for,
+)
 from mlops_assets_tests.stores.alert_world import Server
 
 LONG = 6 * PATIENCE
@@ -129,6 +136,7 @@ class Loop:
         process = self.start(
             "serve", "mlops_assets.cli", "serve", "--port", str(port), MLOPS_SPECS=SPECS,
             MLOPS_NOW=moment(day).isoformat(), MLOPS_SERVE_POLL_SECONDS="0.1",
+            MLOPS_SERVE_REQUEST_SECONDS=str(PATIENCE),
         )  # fmt: skip
         client = Client(port)
         try:
@@ -154,7 +162,7 @@ class Loop:
             }
             for at, size in enumerate(sizes)
         ]
-        answer = client.post("/models/returns/predict", {"features": rows})
+        answer = post(client, "/models/returns/predict", {"features": rows})
         if answer.status != 200:
             self.failed.append(answer)
             return set()
@@ -166,7 +174,7 @@ class Loop:
             }
             for one, size in zip(predictions, sizes, strict=True)
         ]
-        told = client.post("/models/returns/outcomes", {"outcomes": outcomes})
+        told = post(client, "/models/returns/outcomes", {"outcomes": outcomes})
         if told.status != 202:
             self.failed.append(told)
         return {one["version"] for one in predictions}
@@ -178,7 +186,10 @@ class Loop:
 
         def keep_asking() -> None:
             while not over.wait(0.2):
-                self.ask(client, day)
+                try:
+                    self.ask(client, day)
+                except OSError as broken:
+                    self.failed.append(broken)
 
         thread = threading.Thread(target=keep_asking)
         thread.start()
@@ -231,6 +242,11 @@ class Daemon:
         worker = self.worker_of(self.retrains()[-1])
         assert worker is not None
         os.kill(worker, signal.SIGKILL)
+
+
+def post(client: Client, path: str, body: Any) -> Answer:
+    """Send something to a machine that trains models at the same time."""
+    return client.ask("POST", path, body, timeout=PATIENCE)
 
 
 def until(ready: Callable[[], Any], told: Callable[[], Any] = str) -> None:
