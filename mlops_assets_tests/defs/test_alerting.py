@@ -1,11 +1,13 @@
 """Incidents, failed checks and entries of the ledger become alerts, each once."""
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from mlops_assets.core.ledger_chain import Record
 from mlops_assets.defs import keys, metadata
@@ -13,7 +15,7 @@ from mlops_assets.defs.build import build_definitions
 from mlops_assets.defs.sensors import alerting
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
-from mlops_assets_tests.monitoring.world import NOW, World, made
+from mlops_assets_tests.monitoring.world import NOW, World, date, made
 from mlops_assets_tests.stores.alert_world import SECRET, Server, running
 
 CHECK = dg.AssetCheckKey(dg.AssetKey(["shop", "calibration_report"]), "ece_below_limit")
@@ -78,6 +80,50 @@ def test_drift_that_persists_is_told_once_and_its_end_too(
     drifted(world, range(2, 4), shift=0.0)
     tick(sensor, world, instance, cursor)
     assert "RESOLVED: returns/feature_drift/amount_last" in waiting(world)
+
+
+def taken_in(world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many windows each look at the incidents takes in, from now on."""
+    sizes = []
+    observe = world.platform.incidents.observe
+
+    def counted(model: str, readings: Any, *args: Any, **kwargs: Any) -> int:
+        found = list(readings)
+        sizes.append(len({(subject.monitor, reading.window) for subject, reading in found}))
+        return observe(model, found, *args, **kwargs)
+
+    monkeypatch.setattr(world.platform.incidents, "observe", counted)
+    return sizes
+
+
+def test_a_tick_takes_in_many_windows_at_once_and_the_next_goes_on(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = alerting.monitor_alerts((world.spec,))
+    drifted(world, range(3), shift=0.0)
+    sizes = taken_in(world, monkeypatch)
+    monkeypatch.setattr(alerting, "MOST_AT_ONCE", 10)
+    cursor = None
+    for _ in range(3):
+        cursor = tick(sensor, world, instance, cursor)
+    assert sizes == [10, 5]
+
+
+def test_a_window_that_appears_behind_a_newer_one_is_read(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor, lake = alerting.monitor_alerts((world.spec,)), world.platform.lake
+    drifted(world, range(2), shift=0.0)
+    first, second = (lake.day_file("monitoring/returns/coverage", date(n)) for n in range(2))
+    away = first.replace(first.with_name(".away"))
+    sizes = taken_in(world, monkeypatch)
+    cursor = tick(sensor, world, instance)
+    away.replace(first)
+    assert first.stat().st_mtime_ns < second.stat().st_mtime_ns
+    cursor = tick(sensor, world, instance, cursor)
+    assert sizes == [9, 1]
+    assert tick(sensor, world, instance, cursor) == cursor
+    assert sizes == [9, 1]
 
 
 def evaluated(instance: dg.DagsterInstance, passed: bool, **more: str) -> None:
@@ -195,3 +241,21 @@ def test_a_failed_run_is_told(world: World, instance: dg.DagsterInstance) -> Non
     (one,) = world.platform.alerts.waiting()
     assert one.alert.title == "WARNING: run of job failed"
     assert "the disk is full" in one.alert.reason
+
+
+def test_a_run_that_failed_before_its_launch_is_told_since_it_was_created(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    before = dt.datetime.now(dt.UTC)
+    run = create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.NOT_STARTED)
+    event = instance.report_run_failed(run, "it could not be launched")
+    with dg.build_run_status_sensor_context(
+        sensor_name="run_alerts",
+        dagster_instance=instance,
+        dagster_run=instance.get_run_by_id(run.run_id),
+        dagster_event=event,
+        resources={"platform": world.platform},
+    ) as context:
+        alerting.run_alerts()(context.for_run_failure())
+    (one,) = world.platform.alerts.waiting()
+    assert before <= one.alert.since <= dt.datetime.now(dt.UTC)

@@ -2,6 +2,7 @@
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from mlops_assets.core.incident import Reading, Subject
 from mlops_assets.defs import keys, partitions
@@ -180,10 +181,20 @@ def test_logs_that_wait_are_compacted_first(world: World, instance: dg.DagsterIn
     from mlops_assets_tests.stores.log_world import prediction
 
     log = InferenceLog(world.platform.settings.root / "inference_log", "w")
+    world.predict(0, 120)
     log.append(prediction("new", START))
     log.close()
     (request,) = requests(evaluated(world, instance))
     assert request.asset_selection == [keys.INFERENCE_LOG]
+    # What that run could not bring into the lake stops no monitor.
+    create_run_for_test(
+        instance,
+        job_name=request.job_name,
+        status=dg.DagsterRunStatus.FAILURE,
+        tags={"dagster/run_key": request.run_key},
+    )
+    found = requests(evaluated(world, instance))
+    assert {one.job_name for one in found} == {"returns_monitor_days"}
 
 
 def test_monitors_are_no_part_of_the_main_job(world: World) -> None:

@@ -7,6 +7,7 @@ and none waits for a channel. When there is an incident is decided in `core.inci
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -20,6 +21,7 @@ from mlops_assets.monitoring import results
 from mlops_assets.monitoring.readings import readings
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
+from mlops_assets.stores.lake import DayFiles
 
 if TYPE_CHECKING:
     from dagster._core.execution.plan.objects import StepFailureData
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 SECONDS = 60
 DELIVERY_SECONDS = 30
 MOST_AT_ONCE = 200
-"""Windows or entries that one tick takes in; the next goes on behind them."""
+"""Windows of monitors or entries that one tick takes in; the next goes on behind them."""
+
+LATE = dt.timedelta(minutes=2)
+"""A file keeps the time at which it was written, and appears later: as long as this at most."""
 
 FORGET = dt.timedelta(days=400)
 """Incidents of which nothing was heard for so long are forgotten."""
@@ -85,26 +90,30 @@ def monitor_alerts(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
     def monitor_alerts_sensor(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
     ) -> dg.SensorResult | dg.SkipReason:
-        cursor: dict[str, str] = json.loads(context.cursor or "{}")
+        cursor: dict[str, list[str]] = json.loads(context.cursor or "{}")
         told = read = 0
         for spec in specs:
-            for weekly in (False, True):
-                for monitor in results.KINDS:
-                    table = results.table(spec, monitor, weekly=weekly)
-                    fresh = _fresh(platform, table, cursor.get(table, ""))
-                    for mark, window in fresh:
-                        found = readings(
-                            platform.lake, spec, window, weekly=weekly, monitors=(monitor,)
-                        )
-                        told += platform.incidents.observe(
-                            spec.name,
-                            found,
-                            spec.monitoring.incidents,
-                            lambda message: platform.alerts.put(_of_monitor(platform, message)),
-                            now=platform.now,
-                        )
-                        cursor[table] = mark
-                    read += len(fresh)
+            fresh = _fresh(platform, spec, cursor)[: MOST_AT_ONCE - read]
+            if not fresh:
+                continue
+            # All at once: what is known of a model is one file.
+            told += platform.incidents.observe(
+                spec.name,
+                [
+                    reading
+                    for one in fresh
+                    for reading in readings(
+                        platform.lake, spec, one.window, weekly=one.weekly, monitors=(one.monitor,)
+                    )
+                ],
+                spec.monitoring.incidents,
+                lambda message: platform.alerts.put(_of_monitor(platform, message)),
+                now=platform.now,
+            )
+            for one in fresh:
+                table = results.table(spec, one.monitor, weekly=one.weekly)
+                cursor[table] = _seen([*cursor.get(table, ()), one.mark])
+            read += len(fresh)
         if not read:
             return dg.SkipReason("no window is new")
         context.log.info(f"{read} windows read, {told} messages")
@@ -198,7 +207,10 @@ def run_alerts() -> dg.SensorDefinition:
             return dg.SkipReason("checks stopped it, and check_alerts tells of each")
         steps = [f"{event.step_key}: {_why(event.step_failure_data)}" for event in failed]
         stats = instance.get_run_stats(run.run_id)
-        since = dt.datetime.fromtimestamp(stats.start_time or stats.launch_time or 0, dt.UTC)
+        began = stats.start_time or stats.launch_time
+        (record,) = instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id]))
+        # A run that failed before its launch has neither time.
+        since = dt.datetime.fromtimestamp(began, dt.UTC) if began else record.create_timestamp
         platform.alerts.put(
             Alert(
                 # Tables that fail again for the same reason are no second incident.
@@ -254,13 +266,54 @@ def _why(failure: "StepFailureData") -> str:
     return error.message.strip().splitlines()[-1] if error else "no error was recorded"
 
 
-def _fresh(platform: Platform, table: str, cursor: str) -> list[tuple[str, dt.date]]:
-    """Windows of a table that were written since, oldest first, each with its place in time."""
-    marked = []
-    for window, files in platform.lake.days(table).items():
-        written = max(path.stat().st_mtime_ns for path in files.paths)
-        marked.append((f"{written:020d} {window}", window))
-    return sorted(one for one in marked if one[0] > cursor)[:MOST_AT_ONCE]
+@dataclass(frozen=True, slots=True, order=True)
+class _Window:
+    """A window of a monitor; the mark is when it was written, and which it is."""
+
+    mark: str
+    monitor: str
+    weekly: bool
+    window: dt.date
+
+
+def _fresh(
+    platform: Platform, spec: ModelSpec, cursor: Mapping[str, Sequence[str]]
+) -> list[_Window]:
+    """Windows of a model that were written and not taken in, oldest first."""
+    found = []
+    for weekly in (False, True):
+        for monitor in results.KINDS:
+            table = results.table(spec, monitor, weekly=weekly)
+            seen = cursor.get(table, ())
+            first = _first(seen)
+            for window, files in platform.lake.days(table).items():
+                written = _written(files)
+                mark = f"{written:020d} {window}"
+                if written and mark not in seen and mark > first:
+                    found.append(_Window(mark, monitor, weekly, window))
+    return sorted(found)
+
+
+def _written(files: DayFiles) -> int:
+    """When a window was written, in nanoseconds; 0 when it is removed at this moment."""
+    try:
+        return max(path.stat().st_mtime_ns for path in files.paths)
+    except FileNotFoundError:
+        return 0
+
+
+def _seen(marks: Sequence[str]) -> list[str]:
+    """The marks beside which one that appears late may still be new."""
+    first = _first(marks)
+    return sorted(mark for mark in marks if mark > first)
+
+
+def _first(marks: Sequence[str]) -> str:
+    """Place in time before which nothing appears any more."""
+    if not marks:
+        return ""
+    newest = int(max(marks).partition(" ")[0])
+    return f"{newest - LATE // dt.timedelta(microseconds=1) * 1000:020d}"
 
 
 def _of_monitor(platform: Platform, message: Message) -> Alert:

@@ -67,11 +67,15 @@ def fresh_windows_sensor(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
             return dg.SkipReason("windows are being computed")
         seen = looked_at(platform, models)
         before = json.loads(context.cursor or "{}")
-        requests = [*_of_logs(platform)]
-        if seen == before.get("seen") and not requests:
+        logs = [*_of_logs(platform, context.instance)]
+        if logs:
+            # What they bring would make stale what is computed beside them.
+            return dg.SensorResult(run_requests=logs)
+        if seen == before.get("seen"):
             return dg.SkipReason("no new predictions and labels since the last look")
-        for spec in models:
-            requests += _of_model(platform, spec, context.instance)
+        requests = [
+            request for spec in models for request in _of_model(platform, spec, context.instance)
+        ]
         if requests:
             # The cursor stays: what was asked for is looked at again, until it is current.
             return dg.SensorResult(run_requests=requests)
@@ -110,8 +114,11 @@ def looked_at(platform: Platform, specs: Sequence[ModelSpec]) -> str:
     return fingerprint.of_values(files, rows, policies, hour)
 
 
-def _of_logs(platform: Platform) -> Iterator[dg.RunRequest]:
-    """A run that brings the logs into the lake, when files wait that nobody writes any more."""
+def _of_logs(platform: Platform, instance: dg.DagsterInstance) -> Iterator[dg.RunRequest]:
+    """A run that brings the logs into the lake, when files wait that nobody writes any more.
+
+    None when there was one for the same files: logs that cannot be read stop no monitor.
+    """
     waiting = {
         key: sorted(
             path.name
@@ -125,9 +132,12 @@ def _of_logs(platform: Platform) -> Iterator[dg.RunRequest]:
         # What a run that failed has left is asked for again within the hour.
         hour = f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H}"
         named = {key.to_user_string(): files for key, files in waiting.items()}
+        run_key = f"logs:{fingerprint.of_values(named, hour)[:32]}"
+        if instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": run_key}), limit=1):
+            return
         yield dg.RunRequest(
             job_name=LOGS_JOB,
-            run_key=f"logs:{fingerprint.of_values(named, hour)[:32]}",
+            run_key=run_key,
             asset_selection=chosen,
             tags={REASON: "logged predictions and outcomes wait"},
         )
