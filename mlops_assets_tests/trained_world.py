@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlops_assets.core import splits, tasks
+from mlops_assets.core import tasks
 from mlops_assets.engines import duckdb as engine
-from mlops_assets.inference import batch
+from mlops_assets.inference.assembly import assembled
 from mlops_assets.platform import Platform, libraries
 from mlops_assets.reproduce import features_now, recipe_now
 from mlops_assets.settings import Settings
 from mlops_assets.spec import GatePolicy, ModelSpec
 from mlops_assets.stores.registry import ModelVersion
-from mlops_assets.stores.training_sets import SPLIT, TrainingSet, declared
-from mlops_assets.tables import EVENT_TIME
-from mlops_assets.windows import SPLITS
+from mlops_assets.stores.training_sets import TrainingSet
 from mlops_assets_tests.defs.release_shop import filled, trainable
 
 
@@ -80,23 +78,12 @@ def _training_set(platform: Platform, spec: ModelSpec) -> TrainingSet:
     for view in spec.features.views:
         engine.write_features(platform.lake, view, engine.days_of(view))
     platform.features.apply((spec.features,))
-    days = spec.windows
-    rows = batch.entity_rows(platform, spec, days.train.start, days.holdout.end)
-    times, known = (
-        rows[name].dt.tz_localize(None).to_numpy() for name in (EVENT_TIME, spec.label.known_at)
-    )
-    rows[SPLIT] = splits.assign(times, known, days.items(), rows[spec.label.column].notna())
-    rows = rows[rows[SPLIT].isin(SPLITS)].reset_index(drop=True)
-    manifest = {
-        **declared(spec),
-        "windows": json.loads(days.model_dump_json()),
-        "rows": rows[SPLIT].value_counts().to_dict(),
+    notes = {
         "feature_service": spec.features.name,
         "feature_service_digest": features_now(spec),
-        "recipe": recipe_now(platform, spec, days),
+        "recipe": recipe_now(platform, spec, spec.windows),
     }
-    table = batch.with_features(platform, spec, rows)
-    return platform.training_sets.write(spec.name, table, manifest)
+    return assembled(platform, spec, spec.windows, notes)
 
 
 def _tags(data: TrainingSet) -> dict[str, str]:

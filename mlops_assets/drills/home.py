@@ -19,8 +19,9 @@ from typing import Any
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from mlops_assets.drills import shop
-from mlops_assets.drills.training import assembled, fit, judged, registered, released
+from mlops_assets.drills.training import fit, judged, registered, released
 from mlops_assets.engines import duckdb as engine
+from mlops_assets.inference.assembly import assembled
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
 from mlops_assets.spec import ModelSpec
@@ -81,7 +82,7 @@ class World:
         platform.features.apply((spec.features,))
         for view in spec.features.views:
             platform.features.to_online(view, shop.midnight(shop.LIVE))
-        data = assembled(platform, spec)
+        data = assembled(platform, spec, spec.windows, {})
         fitted = fit(spec, data)
         version = registered(platform, spec, data, fitted)
         judged(platform, spec, version, data)

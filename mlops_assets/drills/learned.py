@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mlops_assets.drills import shop, training
 from mlops_assets.drills.finding import NOBODY, Drill, Finding, need_sound
 from mlops_assets.errors import ReleaseRefusedError
+from mlops_assets.inference.assembly import assembled
 
 if TYPE_CHECKING:
     from mlops_assets.core.verdict import Verdict
@@ -33,7 +34,7 @@ def label_leak(world: "World", guarded: bool) -> Finding:
         sound = _leak_verdict(platform, world.spec(gates=gates), training.champion_data(platform))
         need_sound(sound.outcome == "passed", "label_leak", sound.reason)
         platform.features.apply((leaky.features,))
-        data = training.assembled(platform, leaky)
+        data = assembled(platform, leaky, leaky.windows, {})
         verdict = _leak_verdict(platform, leaky, data)
         caught = verdict.outcome != "passed"
         became = "" if caught else _trained(platform, leaky, data)

@@ -10,42 +10,20 @@ from dataclasses import replace
 from typing import Any
 
 from mlops_assets import judgement
-from mlops_assets.core import splits, tasks
+from mlops_assets.core import tasks
 from mlops_assets.core.training import Rows
 from mlops_assets.core.verdict import Verdict
 from mlops_assets.drills.shop import NAME
-from mlops_assets.inference import batch
 from mlops_assets.monitoring.reference import keep_reference, make_reference
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import ModelVersion
-from mlops_assets.stores.training_sets import SPLIT, TrainingSet, declared
-from mlops_assets.tables import EVENT_TIME
-from mlops_assets.windows import SPLITS
+from mlops_assets.stores.training_sets import TrainingSet
 
 FIRST = "1"
 """The version that is champion when a drill begins."""
 
 PARTS = ("train", "calibrate", "conformalize")
-
-
-def assembled(platform: Platform, spec: ModelSpec) -> TrainingSet:
-    """The training set of a model, kept as a snapshot."""
-    days = spec.windows
-    found = batch.entity_rows(platform, spec, days.train.start, days.holdout.end)
-    times, known = (
-        found[name].dt.tz_localize(None).to_numpy() for name in (EVENT_TIME, spec.label.known_at)
-    )
-    labelled = found[spec.label.column].notna().to_numpy()
-    found[SPLIT] = splits.assign(times, known, days.items(), labelled)
-    found = found[found[SPLIT].isin(SPLITS)].reset_index(drop=True)
-    manifest = {
-        **declared(spec),
-        "windows": json.loads(days.model_dump_json()),
-        "rows": {str(name): int(n) for name, n in found[SPLIT].value_counts().items()},
-    }
-    table = batch.with_features(platform, spec, found)
-    return platform.training_sets.write(spec.name, table, manifest)
 
 
 def champion_data(platform: Platform) -> TrainingSet:

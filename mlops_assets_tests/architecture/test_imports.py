@@ -38,7 +38,7 @@ ALLOWED = {
     "experiments": {"core", "outcomes", "platform", "rollouts", "stores", *DECLARATIONS},
     "serving": {"core", "stores", "engines", "platform", "rollouts", *DECLARATIONS}
     | {"declared", "experiments", "monitoring"},
-    "inference": {"core", "stores", "engines", "platform", *DECLARATIONS},
+    "inference": {"core", "stores", "engines", "platform", "recipe", *DECLARATIONS},
     "traffic": {"engines", "inference", "platform", "serving", *DECLARATIONS},
     "recipe": {"core", "stores", "engines", "platform", *DECLARATIONS},
     "reports": {"core", "stores", "engines", "platform", *DECLARATIONS},

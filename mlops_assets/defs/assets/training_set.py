@@ -1,23 +1,18 @@
 """The training set: entity rows with labels, splits, and features as known at each row's time."""
 
 import datetime as dt
-import json
 
 import dagster as dg
-import numpy as np
 from pydantic import Field
 
-from mlops_assets.core import splits
-from mlops_assets.core.labels import LabelSummary, refuse_unlearnable
+from mlops_assets.core.labels import LabelSummary
 from mlops_assets.defs import keys, metadata, retraining
 from mlops_assets.defs.assets.features import digests, raw_marks
 from mlops_assets.errors import DeclarationError
-from mlops_assets.inference import batch
+from mlops_assets.inference.assembly import assembled
 from mlops_assets.platform import Platform
-from mlops_assets.recipe import learned_windows, recipe
+from mlops_assets.recipe import recipe
 from mlops_assets.spec import ModelSpec
-from mlops_assets.stores.training_sets import SPLIT, declared
-from mlops_assets.tables import EVENT_TIME
 from mlops_assets.windows import SPLITS, Windows
 
 
@@ -78,45 +73,29 @@ def training_set_asset(spec: ModelSpec) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         retraining.note_start(context, platform.now)
         windows = config.windows(spec)
-        rows = batch.entity_rows(platform, spec, windows.train.start, windows.holdout.end)
-        times = rows[EVENT_TIME].dt.tz_localize(None).to_numpy()
-        known = rows[spec.label.known_at].dt.tz_localize(None).to_numpy()
-        labelled = rows[spec.label.column].notna().to_numpy()
-        rows[SPLIT] = splits.assign(times, known, windows.items(), labelled)
-        counts = splits.counts(rows[SPLIT].to_numpy())
-        rows = rows[np.isin(rows[SPLIT].to_numpy(), SPLITS)].reset_index(drop=True)
-        labels = {
-            str(name): LabelSummary.of(found)
-            for name, found in rows.groupby(SPLIT)[spec.label.column]
-        }
-        refuse_unlearnable(spec.name, learned_windows(windows), labels)
-
-        table = batch.with_features(platform, spec, rows)
         digest = digests((spec.features,))[spec.features.name]
         marks: dict[str, str] = {}
         marks.update(raw_marks(platform, spec.rows))
         for view in spec.features.views:
             marks.update(raw_marks(platform, view))
-        manifest = {
-            **declared(spec),
-            "windows": json.loads(windows.model_dump_json()),
-            "rows": {name: labels[name].rows for name in SPLITS},
-            "purged": counts.get(splits.PURGED, 0),
-            "unlabelled": counts.get(splits.UNLABELLED, 0),
+        notes = {
             "feature_service": spec.features.name,
             "feature_service_digest": digest,
             "recipe": recipe(spec, windows, marks, digest),
         }
-        kept = platform.training_sets.write(spec.name, table, manifest)
+        kept = assembled(platform, spec, windows, notes)
+        labels = {
+            name: LabelSummary.of(kept.part(name)[spec.label.column].to_numpy()) for name in SPLITS
+        }
         return dg.MaterializeResult(
             data_version=dg.DataVersion(kept.snapshot),
             metadata={
-                "dagster/row_count": table.num_rows,
+                "dagster/row_count": kept.table.num_rows,
                 "dagster/uri": str(platform.training_sets.file(spec.name, kept.snapshot)),
                 "snapshot": kept.snapshot,
-                "recipe": manifest["recipe"],
-                "purged_rows": counts.get(splits.PURGED, 0),
-                "unlabelled_rows": counts.get(splits.UNLABELLED, 0),
+                "recipe": notes["recipe"],
+                "purged_rows": kept.manifest["purged"],
+                "unlabelled_rows": kept.manifest["unlabelled"],
                 "splits": metadata.table(
                     [
                         {
