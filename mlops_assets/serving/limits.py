@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_assets.serving.auth import role_for
 from mlops_assets.serving.bodies import NOTES, refused
-from mlops_assets.serving.options import LOOPBACK
+from mlops_assets.serving.options import is_loopback
 from mlops_assets.serving.refusals import Refusal
 from mlops_assets.serving.worker import Worker
 
@@ -77,7 +77,7 @@ class Guard:
         if not tokens.asked:
             host = headers.get(b"host", b"").decode("latin-1").lower()
             name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-            if name.strip("[]") not in LOOPBACK:
+            if not is_loopback(name.strip("[]")):
                 raise Refusal(
                     "another name of this server",
                     expected="127.0.0.1 or localhost, as long as there are no tokens",

@@ -5,6 +5,7 @@ was told. Where things are kept, and which models there are, is in `settings`; w
 and says is in its spec.
 """
 
+import ipaddress
 from pathlib import Path
 
 from pydantic import Field
@@ -12,6 +13,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 PREFIX = "MLOPS_SERVE_"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("")
+    (True, True, False, False)
+    """
+    if host in LOOPBACK:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class ServeOptions(BaseSettings):

@@ -4,46 +4,36 @@ What a worker does is in `worker` and `app`. Whether the address may be served a
 here, before anything is bound.
 """
 
-import ipaddress
 import logging
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mlops_assets import declared
 from mlops_assets.errors import DeclarationError
 from mlops_assets.serving.auth import Tokens
 from mlops_assets.serving.metrics import FOLDER_VARIABLE
-from mlops_assets.serving.options import LOOPBACK, ServeOptions
+from mlops_assets.serving.options import ServeOptions, is_loopback
 from mlops_assets.serving.request_log import LOGGING
 from mlops_assets.settings import Settings
 from mlops_assets.spec import ModelSpec
+from mlops_assets.stores.append_log import claimed
 
 ACTOR = "model server"
 """Who finishes what a crash has left."""
 
 APP = "mlops_assets.serving.app:create"
+COUNTS = "metrics-"
+"""How the folders begin in which workers count."""
+
 HANGS_SECONDS = 10
 """A worker silent for so long is replaced; the longest time, too, until one that died is."""
 
 _log = logging.getLogger(__name__)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("0.0.0.0"), is_loopback("")
-    (True, True, False, False)
-    """
-    if host in LOOPBACK:
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def refuse_open_doors(settings: Settings, options: ServeOptions) -> None:
@@ -79,6 +69,28 @@ def finish_releases(settings: Settings, specs: Sequence[ModelSpec]) -> None:
         platform.ledger.close()
 
 
+@contextmanager
+def counting(root: Path) -> Iterator[Path]:
+    """A folder below the home in which the workers of a server count together.
+
+    Those of servers that were killed are removed: whose server lives is locked by it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    for left in root.glob(f"{COUNTS}*"):
+        with claimed(left) as nobodys:
+            if nobodys:
+                shutil.rmtree(left, ignore_errors=True)
+    with ExitStack() as locks:
+        folder = Path(tempfile.mkdtemp(prefix=COUNTS, dir=root))
+        while not locks.enter_context(claimed(folder)):
+            # Another server that starts has taken it for one that was left.
+            folder = Path(tempfile.mkdtemp(prefix=COUNTS, dir=root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def serve(settings: Settings, options: ServeOptions) -> None:
     """Serve until the process is told to stop; requests in work are finished then.
 
@@ -86,18 +98,27 @@ def serve(settings: Settings, options: ServeOptions) -> None:
         DeclarationError: specs that cannot be loaded, an address that may not be served, or a port
             that is taken.
     """
-    import uvicorn
-    from uvicorn.supervisors import Multiprocess
-
-    from mlops_assets.serving.connections import PatientProtocol
-
     specs = declared.specs(settings)
     refuse_open_doors(settings, options)
     if not is_loopback(options.host):
         options = options.model_copy(update={"open_network": True})
     listening = _listen(options)
-    settings.root.mkdir(parents=True, exist_ok=True)
-    counts = Path(tempfile.mkdtemp(prefix="metrics-", dir=settings.root))
+    with listening, counting(settings.root) as counts:
+        _supervise(settings, options, specs, listening, counts)
+
+
+def _supervise(
+    settings: Settings,
+    options: ServeOptions,
+    specs: Sequence[ModelSpec],
+    listening: socket.socket,
+    counts: Path,
+) -> None:
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from mlops_assets.serving.connections import PatientProtocol
+
     # Workers are new processes: they learn all of this from their environment. OpenMP reads its
     # number of threads once, when it is loaded.
     options = options.model_copy(update={"metrics_folder": counts})
@@ -121,11 +142,7 @@ def serve(settings: Settings, options: ServeOptions) -> None:
         timeout_worker_healthcheck=HANGS_SECONDS,
     )
     finish_releases(settings, specs)
-    try:
-        Multiprocess(config, sockets=[listening]).run()
-    finally:
-        listening.close()
-        shutil.rmtree(counts, ignore_errors=True)
+    Multiprocess(config, sockets=[listening]).run()
 
 
 def _listen(options: ServeOptions) -> socket.socket:

@@ -227,6 +227,13 @@ def test_a_web_page_from_elsewhere_is_not_answered(client: Client) -> None:
     assert client.post(PREDICT, ROW, Host="evil.example.com").status == 403
 
 
+def test_every_address_of_this_machine_is_a_name_of_the_server(client: Client) -> None:
+    for host in ("127.0.0.2:8080", "127.0.0.1", "localhost:80", "[::1]:80"):
+        assert client.post(PREDICT, ROW, Host=host).status == 200
+    for host in ("127.0.0.2.example.com", "10.0.0.1", ""):
+        assert client.post(PREDICT, ROW, Host=host).status == 403
+
+
 def test_an_error_of_the_server_tells_nothing_of_it(
     client: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

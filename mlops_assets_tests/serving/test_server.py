@@ -3,6 +3,7 @@
 import logging
 import socket
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from mlops_assets.core.release_state import ModelState
 from mlops_assets.platform import Platform
 from mlops_assets.serving.connections import PatientProtocol
 from mlops_assets.serving.options import ServeOptions
-from mlops_assets.serving.server import finish_releases
+from mlops_assets.serving.server import counting, finish_releases
 from mlops_assets.serving.worker import Worker
 from mlops_assets.settings import Settings
 from mlops_assets.stores.releases import Releases
@@ -63,6 +64,17 @@ def test_without_a_ledger_it_is_told_and_all_is_served(
     (rolling.settings.root / "ledger").unlink()
     (rolling.settings.root / "away").rename(rolling.settings.root / "ledger")
     assert rolling.ledger.state("returns") != ModelState("returns")
+
+
+def test_counts_of_servers_that_were_killed_are_removed_and_no_others(tmp_path: Path) -> None:
+    dead = tmp_path / "metrics-dead"
+    dead.mkdir()
+    (dead / "counter_1.db").touch()
+    with counting(tmp_path) as first:
+        assert not dead.exists()
+        with counting(tmp_path) as second:
+            assert (first.is_dir(), second.is_dir(), first != second) == (True, True, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def patient(worker: Worker, seconds: int) -> AbstractContextManager[Client]:
