@@ -185,7 +185,6 @@ def _measured(
     details = {
         "jensen_shannon": jensen_shannon(*cells.with_unseen),
         "null_share": window.nulls / n,
-        "reference_null_share": reference.nulls / reference.rows,
     }
     if isinstance(reference, NumberProfile) and isinstance(window, NumberProfile):
         moved = wasserstein(reference, window)

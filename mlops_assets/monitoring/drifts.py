@@ -31,6 +31,10 @@ ALL = "all"
 """Arm of all predictions of a version; slice and level of all rows."""
 
 
+DETAILS = ("wasserstein", "kolmogorov_smirnov", "jensen_shannon", "null_share")
+"""What is kept of the details of a verdict."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A part of the predictions of a window: of a version, an arm, a level of a slice."""
@@ -200,8 +204,7 @@ def _of_verdict(found: DriftVerdict) -> dict[str, Any]:
         "p_value": found.p_value,
         "n": found.n,
         "reason": found.reason,
-        "wasserstein": details.get("wasserstein"),
-        "null_share": details.get("null_share"),
+        **{name: details.get(name) for name in DETAILS},
     }
 
 

@@ -10,8 +10,9 @@ might have had some).
 
 `feature_drift`, `prediction_drift`: `feature`; `outcome` is `stable`, `warning`, `drifted` or
 `no data`; `psi` less what chance adds, with `low` and `high`; `floor` that was crossed or not;
-`own_floor`, that of the column itself; `p_value`; `wasserstein` in standard deviations of the
-reference; `null_share`; `importance` of the input and `rank_share`, its part of importance times
+`own_floor`, that of the column itself; `p_value`; the distances `wasserstein` in standard
+deviations of the reference, `kolmogorov_smirnov` (of numbers both) and `jensen_shannon`;
+`null_share`; `importance` of the input and `rank_share`, its part of importance times
 drift; and the profile: `reference` (whose bins it has), `counts`, `nulls`, `others`, `names`,
 `total`, `squares`, `minimum`, `maximum`, `mean` (see `core/profile.py`).
 
@@ -53,7 +54,8 @@ _DRIFT = {
     **_COMMON,
     "feature": "text", "outcome": "text", "psi": "number", "low": "number", "high": "number",
     "floor": "number", "own_floor": "number", "p_value": "number", "wasserstein": "number",
-    "null_share": "number", "n": "count", "importance": "number", "rank_share": "number",
+    "kolmogorov_smirnov": "number", "jensen_shannon": "number", "null_share": "number",
+    "n": "count", "importance": "number", "rank_share": "number",
     "reason": "text", "reference": "text", "counts": "counts", "nulls": "count",
     "others": "count", "names": "texts", "total": "text", "squares": "text",
     "minimum": "number", "maximum": "number", "mean": "number",
@@ -155,8 +157,8 @@ def read(
     if not files:
         return []
     query = (
-        f"SELECT {', '.join(columns) or '*'} FROM read_parquet({parquet_files(files)}) "
-        f"WHERE {where}"
+        f"SELECT {', '.join(columns) or '*'} FROM read_parquet({parquet_files(files)}, "
+        f"union_by_name = true) WHERE {where}"
     )
     with lake.connect() as connection:
         return list(connection.sql(query).to_arrow_table().to_pylist())
@@ -177,4 +179,5 @@ def _forget(lake: Lake, spec: ModelSpec, name: str) -> None:
     days = list(lake.days(name).items())
     for _, files in days[: max(0, len(days) - spec.monitoring.windows_kept)]:
         for path in files.paths:
-            path.unlink()
+            # Another run may forget it too.
+            path.unlink(missing_ok=True)

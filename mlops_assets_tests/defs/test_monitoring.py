@@ -6,12 +6,14 @@ from dagster._core.test_utils import create_run_for_test
 
 from mlops_assets.core.incident import Reading, Subject
 from mlops_assets.defs import keys, partitions
+from mlops_assets.defs.assets.monitoring import summary
 from mlops_assets.defs.build import build_definitions
 from mlops_assets.defs.checks.monitoring import NAME, result
 from mlops_assets.monitoring.results import KINDS
+from mlops_assets.monitoring.windows import compute_day
 from mlops_assets.stores.append_log import SUFFIX
 from mlops_assets_tests.monitoring.conftest import world as world
-from mlops_assets_tests.monitoring.world import NOW, START, World, date
+from mlops_assets_tests.monitoring.world import NOW, START, World, date, whole
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
@@ -120,6 +122,20 @@ def test_a_check_tells_of_the_worst_reading(
     found = result(readings, {})
     assert (found.passed, found.severity) == (passed, severity)
     assert (found.description or "").startswith(told)
+
+
+def test_the_numbers_of_a_window_are_those_of_the_version_with_most_rows(world: World) -> None:
+    policy = world.spec.monitoring.model_copy(update={"trailing_days": 1})
+    world.spec = world.spec.model_copy(update={"monitoring": policy})
+    for version, n in (("9", 400), ("10", 150), ("11", 200)):
+        world.references[version] = world.references["1"]
+        world.label(world.predict(0, n, version=version))
+    table = compute_day(world.platform, world.spec, date(0), NOW)["performance"]
+    rows = whole(table.to_pylist(), version="9", metric="log_loss", window="trailing")
+    (expected,) = (row["value"] for row in rows if row["kind"] == "measured")
+    found = summary("performance", table)
+    assert found["log_loss"].value == expected
+    assert found["predictions"].value == 750
 
 
 def test_logs_are_compacted_expired_and_damaged_lines_are_told(

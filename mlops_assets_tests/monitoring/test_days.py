@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from mlops_assets.monitoring import results
-from mlops_assets.stores.lake import parquet_files
+from mlops_assets.stores.lake import Lake, parquet_files
 from mlops_assets_tests.monitoring.world import (
     DAY,
     FIRST,
@@ -48,6 +48,13 @@ def test_a_shift_is_drift_of_that_feature_and_is_ranked(world: World) -> None:
         "item": "stable", "amount_last": "drifted", "amount_2d": "stable", "size_doubled": "stable"
     }  # fmt: skip
     assert {r["feature"]: r["rank_share"] for r in rows if r["rank_share"]} == {"amount_last": 1.0}
+    # A shift of 1.5 standard deviations; of a text there is one distance only.
+    (moved,), (text,) = (whole(rows, feature=name) for name in ("amount_last", "item"))
+    assert moved["wasserstein"] == pytest.approx(1.5, abs=0.15)
+    assert moved["kolmogorov_smirnov"] == pytest.approx(0.55, abs=0.08)
+    assert 0.4 < moved["jensen_shannon"] < 0.7
+    assert (text["wasserstein"], text["kolmogorov_smirnov"]) == (None, None)
+    assert text["jensen_shannon"] < 0.1
 
 
 def test_a_feature_that_moves_so_in_its_reference_does_not_alert(world: World) -> None:
@@ -225,6 +232,21 @@ def test_results_beyond_what_the_policy_keeps_are_removed(world: World) -> None:
         world.day(number)
     kept = list(world.platform.lake.days(results.table(world.spec, "coverage")))
     assert kept == [date(number) for number in range(2, 9)]
+
+
+def test_a_window_that_another_run_has_removed_meanwhile_is_removed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        world.day(number)
+    policy = world.spec.monitoring.model_copy(update={"windows_kept": 1})
+    world.spec = world.spec.model_copy(update={"monitoring": policy})
+    lake = world.platform.lake
+    before = lake.days(results.table(world.spec, "coverage"))
+    world.day(1)
+    monkeypatch.setattr(Lake, "days", lambda *_: before)
+    world.day(1)
+    assert not lake.day_file(results.table(world.spec, "coverage"), date(0)).exists()
 
 
 def test_calibration_that_is_lost_is_critical(world: World) -> None:

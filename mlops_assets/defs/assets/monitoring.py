@@ -75,14 +75,12 @@ def _assets(spec: ModelSpec, *, weekly: bool) -> dg.AssetsDefinition:
         as_of = platform.now
         compute = compute_week if weekly else compute_day
         rows: dict[str, dict[str, int]] = {kind: {} for kind in results.KINDS}
-        numbers: dict[str, dict[str, Any]] = {kind: {} for kind in results.KINDS}
         for partition in context.partition_keys:
             found = compute(platform, spec, dt.date.fromisoformat(partition), as_of)
             for kind, table in found.items():
                 rows[kind][partition] = table.num_rows
-                numbers[kind] = summary(kind, table)
                 context.add_asset_metadata(
-                    {"dagster/partition_row_count": table.num_rows, **numbers[kind]},
+                    {"dagster/partition_row_count": table.num_rows, **summary(kind, table)},
                     asset_key=keys.monitor(spec, kind, weekly=weekly),
                     partition_key=partition,
                 )
@@ -101,7 +99,11 @@ def _assets(spec: ModelSpec, *, weekly: bool) -> dg.AssetsDefinition:
 
 
 def summary(kind: str, table: "pa.Table") -> dict[str, dg.MetadataValue]:
-    """The numbers of a window that are plotted over time: those of all rows, by version."""
+    """The numbers of a window that are plotted over time, those of all rows.
+
+    Drift and counts are of all versions together; of what labels say, the version with most rows
+    counts.
+    """
     found: dict[str, Any] = {}
     rows = [row for row in table.to_pylist() if row["arm"] == row["slice"] == ALL]
     if kind in results.DRIFTS:
@@ -112,7 +114,7 @@ def summary(kind: str, table: "pa.Table") -> dict[str, dg.MetadataValue]:
         if values:
             found["psi_max"] = max(values)
         return metadata.numbers(found)
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["n"]):
         if row["value"] is None or row["metric"] == "bin":
             continue
         if row["kind"] == "count" and row["window"] in ("day", "week"):
