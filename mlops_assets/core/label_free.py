@@ -1,7 +1,7 @@
 """What performance calibrated probabilities promise, before labels come; and how right they were.
 
-Confidence-based estimation, as NannyML names it: the expected confusion matrix, AUC, Brier score
-and log loss, if the probabilities mean what they say on the rows of the window. It cannot see that
+Confidence-based estimation, as NannyML names it: the expected accuracy, F1, AUC, Brier score and
+log loss, if the probabilities mean what they say on the rows of the window. It cannot see that
 they have ceased to: so it is an estimate, marked as one, and is scored once labels come. What is
 measured on labels is in `performance`.
 """
@@ -27,26 +27,22 @@ class LabelFreePerformance:
     Args:
         n: rows of the window.
         metrics: expected metrics by name; the intervals are for what labels will show.
-        confusion: expected counts: `true_positives`, `false_positives`, `false_negatives`,
-            `true_negatives`.
         missing: why a metric cannot be estimated, by name.
     """
 
     n: int
     metrics: Mapping[str, Estimate]
-    confusion: Mapping[str, float]
     missing: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class EstimateScore:
-    """An estimate against what labels showed; `surprise` is in half widths of its interval."""
+    """An estimate against what labels showed."""
 
     metric: str
     estimated: Estimate
     measured: Estimate
     inside: bool
-    surprise: float
 
 
 NAMES = ("brier", "log_loss", "accuracy", "f1", "auc")
@@ -75,11 +71,11 @@ def estimate_performance(
         GateError: probabilities that are none, or fewer than one calibrate row.
 
     >>> found = estimate_performance([0.25] * 300 + [0.75] * 100)
-    >>> found.metrics["brier"].value, found.confusion["true_positives"]
-    (0.1875, 75.0)
+    >>> found.metrics["brier"].value
+    0.1875
     """
     if np.size(probabilities) == 0:
-        return LabelFreePerformance(0, {}, {}, dict.fromkeys(NAMES, "no rows"))
+        return LabelFreePerformance(0, {}, dict.fromkeys(NAMES, "no rows"))
     if n_calibrate is not None and n_calibrate < 1:
         raise GateError(
             f"{n_calibrate=}", expected="a row or more, or None", do="count the calibrate rows"
@@ -113,12 +109,6 @@ def estimate_performance(
         metrics={
             name: _estimate(name, value, math.sqrt(more * float(slopes**2 @ noise)), n, level)
             for name, (value, slopes) in found.items()
-        },
-        confusion={
-            "true_positives": float(p @ guess),
-            "false_positives": float((1 - p) @ guess),
-            "false_negatives": float(p @ (1 - guess)),
-            "true_negatives": float((1 - p) @ (1 - guess)),
         },
         missing=missing,
     )
@@ -154,11 +144,8 @@ def score_estimates(
         truth = measured.metrics.get(name)
         if truth is None:
             continue
-        side = estimate.high if truth.value > estimate.value else estimate.low
-        half = abs(side - estimate.value)
-        away = abs(truth.value - estimate.value)
         inside = estimate.low <= truth.value <= estimate.high
-        scores.append(EstimateScore(name, estimate, truth, inside, away / half if half else away))
+        scores.append(EstimateScore(name, estimate, truth, inside))
     return tuple(scores)
 
 

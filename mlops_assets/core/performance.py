@@ -51,11 +51,6 @@ class Maturity:
         """Mature predictions over all; 0 without predictions."""
         return float(self.mature.mean()) if self.mature.size else 0.0
 
-    @property
-    def missing(self) -> float:
-        """Share of labels that had time to come and did not; 0 when none is due."""
-        return 1 - float(self.mature.sum()) / self.due if self.due else 0.0
-
 
 def label_maturity(
     predicted_at: ArrayLike, known_at: ArrayLike, *, now: np.datetime64, delay: np.timedelta64
@@ -75,8 +70,8 @@ def label_maturity(
     >>> known = np.array(["2026-01-03", "NaT", "2026-01-09"], dtype="M8[D]")
     >>> found = label_maturity(
     ...     times, known, now=np.datetime64("2026-01-10"), delay=np.timedelta64(5, "D"))
-    >>> found.mature.tolist(), found.due, found.missing
-    ([True, False, False], 2, 0.5)
+    >>> found.mature.tolist(), found.due
+    ([True, False, False], 2)
     """
     times, known = np.asarray(predicted_at, "M8[us]"), np.asarray(known_at, "M8[us]")
     if times.shape != known.shape or times.ndim != 1:

@@ -13,20 +13,17 @@ from mlops_assets.errors import GateError
 P = np.array([0.1, 0.3, 0.3, 0.55, 0.6, 0.8, 0.95])
 
 
-def test_expected_counts_and_losses_are_the_mean_over_all_labels() -> None:
+def test_expected_losses_are_the_mean_over_all_labels() -> None:
     found = estimate_performance(P)
-    means = {"brier": 0.0, "log_loss": 0.0, "accuracy": 0.0, "true_positives": 0.0}
+    means = {"brier": 0.0, "log_loss": 0.0, "accuracy": 0.0}
     for bits in product([0, 1], repeat=P.size):
         y = np.array(bits)
         chance = float(np.where(y, P, 1 - P).prod())
         means["brier"] += chance * ((P - y) ** 2).mean()
         means["log_loss"] -= chance * np.log(np.where(y, P, 1 - P)).mean()
         means["accuracy"] += chance * ((P >= 0.5) == y).mean()
-        means["true_positives"] += chance * (y & (P >= 0.5)).sum()
-    assert found.confusion["true_positives"] == pytest.approx(means.pop("true_positives"))
     for name, exact in means.items():
         assert found.metrics[name].value == pytest.approx(exact)
-    assert sum(found.confusion.values()) == pytest.approx(P.size)
 
 
 def test_the_expected_auc_is_that_of_all_pairs_of_different_rows() -> None:
@@ -79,7 +76,6 @@ def test_an_estimate_is_scored_by_the_labels_that_come() -> None:
     assert all(score.inside for score in score_estimates(estimate_performance(p), right))
     scores = {score.metric: score for score in score_estimates(estimate_performance(p), wrong)}
     assert not scores["brier"].inside
-    assert scores["brier"].surprise > 3
 
 
 def test_an_estimate_is_scored_on_its_own_rows_only() -> None:

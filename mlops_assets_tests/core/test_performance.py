@@ -103,12 +103,11 @@ def test_a_label_is_mature_when_it_had_time_to_come_and_came() -> None:
     assert found.mature.tolist() == [True, True, False, False, False]
     assert (found.predictions, found.due) == (5, 3)
     assert found.share == pytest.approx(0.4)
-    assert found.missing == pytest.approx(1 / 3)
 
 
 def test_maturity_of_no_predictions_is_none() -> None:
     found = label_maturity([], [], now=START, delay=DAY)
-    assert (found.share, found.missing) == (0.0, 0.0)
+    assert (found.share, found.due) == (0.0, 0)
 
 
 def test_times_that_do_not_fit_are_refused() -> None:
