@@ -5,12 +5,14 @@ request needs which role is decided here too; reading the request is the matter 
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,8 +84,8 @@ class Tokens:
 
     @property
     def asked(self) -> bool:
-        """Whether requests need a token."""
-        return self._required or bool(self._by_hash)
+        """Whether requests need a token: since the first was created, and until the file goes."""
+        return self._required or self._mark is not None
 
     def refresh(self) -> None:
         """Read the file again if it has changed; one that cannot be read lets nobody in."""
@@ -158,49 +160,69 @@ def read(path: Path) -> list[Token]:
     return found
 
 
+def none_left(root: Path) -> str:
+    """What it means that there are no tokens."""
+    path = root / FILE
+    if path.exists():
+        return f"no tokens: nobody may ask until one is created, or everybody here without {path}"
+    return "no tokens: everybody on this machine may ask; mlops-assets token create NAME"
+
+
 def create(root: Path, name: str, role: str) -> str:
     """Make a token and keep its hash; the token itself is only returned, and kept nowhere.
 
     Raises:
         DeclarationError: a name that is taken or no name, or an unknown role.
     """
-    found = read(root / FILE)
     if role not in ROLES or not re.fullmatch(r"[A-Za-z0-9_.@-]{1,64}", name):
         raise DeclarationError(
             f"a token for {name!r} with the role {role!r}",
             expected=f"a name of letters, digits and _.@-, and a role of {', '.join(ROLES)}",
             do="correct the name or the role",
         )
-    if name in {one.name for one in found}:
-        raise DeclarationError(
-            f"there is a token for {name!r} already",
-            expected="one token per name",
-            do=f"choose another name, or first: mlops-assets token revoke {name}",
-        )
     secret = f"mlops_{secrets.token_urlsafe(32)}"
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    _write(root / FILE, [*found, Token(name, role, hashed(secret), created)])
+    with _changing(root) as path:
+        found = read(path)
+        if name in {one.name for one in found}:
+            raise DeclarationError(
+                f"there is a token for {name!r} already",
+                expected="one token per name",
+                do=f"choose another name, or first: mlops-assets token revoke {name}",
+            )
+        _write(path, [*found, Token(name, role, hashed(secret), created)])
     return secret
 
 
 def revoke(root: Path, name: str) -> None:
-    """Forget a token; workers follow within a second.
+    """Forget a token; workers follow within a second. After the last one nobody may ask.
 
     Raises:
         DeclarationError: when there is none of this name.
     """
-    found = read(root / FILE)
-    if name not in {one.name for one in found}:
-        raise DeclarationError(
-            f"there is no token for {name!r}",
-            expected=f"one of: {', '.join(one.name for one in found) or 'none yet'}",
-            do="correct the name",
-        )
-    _write(root / FILE, [one for one in found if one.name != name])
+    with _changing(root) as path:
+        found = read(path)
+        if name not in {one.name for one in found}:
+            names = ", ".join(one.name for one in found)
+            raise DeclarationError(
+                f"there is no token for {name!r}",
+                expected=f"one of: {names}" if found else "a token: there are none",
+                do="correct the name" if found else "nothing is to be revoked",
+            )
+        _write(path, [one for one in found if one.name != name])
+
+
+@contextlib.contextmanager
+def _changing(root: Path) -> Iterator[Path]:
+    """The file of the tokens, which nobody else changes meanwhile."""
+    root.mkdir(parents=True, exist_ok=True)
+    # A file of its own: the one of the tokens is replaced by every change.
+    with (root / f"{FILE}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield root / FILE
 
 
 def _write(path: Path, tokens: list[Token]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Readable by nobody else from the first moment on, and never seen half written.
     file, name = tempfile.mkstemp(prefix=f"{FILE}.", dir=path.parent)
     with os.fdopen(file, "w") as stream:

@@ -44,8 +44,12 @@ def list_tokens() -> None:
     from mlops_assets.serving import auth
     from mlops_assets.settings import Settings
 
-    for one in auth.read(Settings().root / auth.FILE):
+    root = Settings().root
+    tokens = auth.read(root / auth.FILE)
+    for one in tokens:
         typer.echo(f"{one.name:<20} {one.role:<8} {one.created}")
+    if not tokens:
+        typer.echo(auth.none_left(root))
 
 
 @token.command("revoke")
@@ -54,5 +58,8 @@ def revoke(name: Annotated[str, typer.Argument(help="Whose token it is.")]) -> N
     from mlops_assets.serving import auth
     from mlops_assets.settings import Settings
 
-    auth.revoke(Settings().root, name)
+    root = Settings().root
+    auth.revoke(root, name)
     typer.echo(f"the token of {name} is revoked")
+    if not auth.read(root / auth.FILE):
+        typer.echo(auth.none_left(root))

@@ -1,11 +1,14 @@
 """Tokens: who is let in, with which role, and what is kept of them."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from mlops_assets.errors import DeclarationError
-from mlops_assets.serving.auth import FILE, Tokens, create, read, revoke
+from mlops_assets.serving import auth, command
+from mlops_assets.serving.auth import FILE, Token, Tokens, create, read, revoke
 from mlops_assets.serving.options import ServeOptions
 from mlops_assets.serving.refusals import Refusal
 from mlops_assets.serving.server import refuse_open_doors
@@ -69,6 +72,53 @@ def test_a_file_that_cannot_be_read_lets_nobody_in(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("[{]")
     tokens.refresh()
     assert refused(tokens, None) == 401
+
+
+def test_who_revokes_the_last_token_lets_nobody_in(tmp_path: Path) -> None:
+    secret = create(tmp_path, "a", "predict")
+    tokens = Tokens(tmp_path)
+    revoke(tmp_path, "a")
+    tokens.refresh()
+    assert refused(tokens, f"Bearer {secret}") == refused(tokens, None) == 401
+    (tmp_path / FILE).unlink()
+    tokens.refresh()
+    assert tokens.admit(None, PREDICT) == ""
+
+
+def test_while_tokens_are_changed_nobody_else_changes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: list[Path] = []
+
+    def held(path: Path) -> list[Token]:
+        with (tmp_path / f"{FILE}.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        changes.append(path)
+        return read(path)
+
+    monkeypatch.setattr(auth, "read", held)
+    create(tmp_path, "a", "predict")
+    create(tmp_path, "b", "predict")
+    revoke(tmp_path, "a")
+    assert changes == [tmp_path / FILE] * 3
+    assert [one.name for one in read(tmp_path / FILE)] == ["b"]
+
+
+def test_the_commands_say_what_it_means_that_there_are_no_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+
+    def said(*words: str) -> str:
+        return CliRunner().invoke(command.token, words).output
+
+    assert "everybody on this machine may ask" in said("list")
+    with pytest.raises(DeclarationError, match="there are none"):
+        revoke(tmp_path, "a")
+    said("create", "a")
+    assert said("list").startswith("a  ")
+    assert "nobody may ask" in said("revoke", "a")
+    assert "nobody may ask" in said("list")
 
 
 def test_an_open_server_whose_tokens_are_gone_lets_nobody_in(tmp_path: Path) -> None:
