@@ -92,7 +92,9 @@ def stop(model: Model, reason: Reason) -> None:
 @experiment.command()
 def plan(
     model: Model,
-    metric: Annotated[str, typer.Option(help="A metric of the spec.")],
+    metric: Annotated[
+        list[str], typer.Option(help="A metric of the spec; of several the first is planned for.")
+    ],
     effect: Annotated[float, typer.Option(help="Difference per entity that is to be found.")],
     arms: Annotated[int, typer.Option(min=2, max=20, help="Arms of equal share.")] = 2,
     exposed: Exposed = 100,

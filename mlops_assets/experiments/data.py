@@ -16,7 +16,7 @@ from mlops_assets.core.routing import Arm
 from mlops_assets.core.sequential import Sums
 from mlops_assets.outcomes.join import joined, moment
 from mlops_assets.platform import Platform
-from mlops_assets.spec import ModelSpec
+from mlops_assets.spec import ModelSpec, Slice
 from mlops_assets.stores.lake import quoted, text
 
 if TYPE_CHECKING:
@@ -67,8 +67,45 @@ def observe(
         try:
             return _observed(connection, spec, arms, aims, moments)
         finally:
-            for table in _TABLES:
-                connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
+            _drop(connection)
+
+
+def together(
+    platform: Platform, spec: ModelSpec, arms: Sequence[str], aim: Aim, window: Window
+) -> Brought:
+    """What entities brought in a time, whichever of some arms they were served by.
+
+    Args:
+        platform: the stores.
+        spec: the model.
+        arms: names of the arms, as they are logged.
+        aim: the metric.
+        window: the time.
+
+    Raises:
+        DataError: when the log does not keep the keys of the entities.
+    """
+    with joined(platform, spec, arms, window.since, window.until, as_of=window.as_of) as connection:
+        try:
+            # As if there were one arm: an entity that was in several is one entity.
+            connection.execute(
+                "CREATE OR REPLACE TEMP TABLE seen AS SELECT * REPLACE ('' AS arm) FROM served"
+            )
+            _change(connection, (), (aim,))
+            row = connection.execute(
+                f"SELECT count(*), fsum(now), fsum(now * now), sum(fresh)::BIGINT FROM "
+                f"(SELECT unit, {_per_entity(aim)} AS now, sum(fresh) AS fresh "
+                f"FROM changes WHERE name = {text(aim.name)} GROUP BY unit)"
+            ).fetchone()
+        finally:
+            _drop(connection)
+    n, total, squares, values = row or (0, None, None, None)
+    return _brought(n, total or 0.0, squares or 0.0, values or 0)
+
+
+def _drop(connection: "duckdb.DuckDBPyConnection") -> None:
+    for table in _TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS temp.{table}")
 
 
 def _moments(window: Window, looks: int) -> tuple[dt.datetime, ...]:
@@ -88,7 +125,7 @@ def _observed(
         "SELECT arm, count(DISTINCT unit), count(*) FROM seen GROUP BY arm"
     ).fetchall()
     crossed = connection.execute("SELECT count(*) FROM drawn WHERE arms > 1").fetchone()
-    _change(connection, spec, aims)
+    _change(connection, spec.slices, aims)
     slices, unjudged = _by_level(connection, spec, aims)
     return Observed(
         entities={arm: n for arm, n, _ in entities},
@@ -115,10 +152,12 @@ def _draw(connection: "duckdb.DuckDBPyConnection", arms: Sequence[Arm]) -> None:
     )
 
 
-def _change(connection: "duckdb.DuckDBPyConnection", spec: ModelSpec, aims: Sequence[Aim]) -> None:
+def _change(
+    connection: "duckdb.DuckDBPyConnection", slices: Sequence[Slice], aims: Sequence[Aim]
+) -> None:
     """How much each delivery of a value changed what was known: a first one brings it anew."""
     names = ", ".join(text(aim.name) for aim in aims) or "NULL"
-    levels = "".join(f", {quoted(f'slice:{one.name}')}" for one in spec.slices)
+    levels = "".join(f", {quoted(f'slice:{one.name}')}" for one in slices)
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE changes AS "
         'WITH each AS (SELECT prediction_id, known_at, unnest(map_entries("values")) AS one '
@@ -192,6 +231,11 @@ def _brought(n: int, total: float, squares: float, values: int) -> Brought:
     return Brought(Sums(n, total if n else 0.0, max(squares, least)), values)
 
 
+def _per_entity(aim: Aim) -> str:
+    """SQL of what an entity has brought, over all that changed."""
+    return "sum(more)" if aim.per_entity == "total" else "sum(more) / sum(fresh)"
+
+
 def _by_level(
     connection: "duckdb.DuckDBPyConnection", spec: ModelSpec, aims: Sequence[Aim]
 ) -> tuple[dict[tuple[str, str, str], ByArm], dict[str, int]]:
@@ -208,9 +252,8 @@ def _by_level(
         ]
         unjudged[one.name] = max(0, len(levels) - MOST_LEVELS)
         for aim in aims:
-            now = "sum(more)" if aim.per_entity == "total" else "sum(more) / sum(fresh)"
             rows = connection.execute(
-                f"WITH each AS (SELECT {column} AS level, arm, unit, {now} AS now, "
+                f"WITH each AS (SELECT {column} AS level, arm, unit, {_per_entity(aim)} AS now, "
                 f"sum(fresh) AS fresh FROM changes WHERE name = {text(aim.name)} GROUP BY ALL) "
                 "SELECT level, arm, count(*), fsum(now), fsum(now * now), sum(fresh)::BIGINT "
                 "FROM each GROUP BY level, arm ORDER BY ALL"

@@ -286,13 +286,26 @@ def _refuse_no_split(arms: Sequence[Arm], exposed: float) -> None:
             expected="two arms or more, with 100% in all",
             do="correct the percents; how much of the traffic takes part is said by --exposed",
         )
+    refuse_no_part([one.share for one in arms], exposed)
+
+
+def refuse_no_part(shares: Sequence[int], exposed: float) -> None:
+    """Refuse a part of the traffic that is none, or too small for its arms.
+
+    Args:
+        shares: shares of the arms.
+        exposed: percent of the traffic that takes part.
+
+    Raises:
+        DeclarationError: when it is.
+    """
     part = exposed * PERCENT
     fits = isfinite(part) and 1 <= part <= BUCKETS and abs(part - round(part)) < 1e-6
-    if not fits or min(one.share * round(part) // BUCKETS for one in arms) < 1:
+    if not fits or min(share * round(part) // sum(shares) for share in shares) < 1:
         raise DeclarationError(
             f"an experiment on {exposed:g}% of the traffic",
             expected="a percent up to 100 with at most two decimals, so that every arm gets some",
-            do="expose more of the traffic",
+            do="name the percent of the traffic that takes part, such as 20",
         )
 
 

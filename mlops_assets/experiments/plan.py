@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlops_assets.core.experiment_analysis import needed
-from mlops_assets.core.routing import BUCKETS, Arm
+from mlops_assets.core.routing import BUCKETS
 from mlops_assets.errors import DataError
-from mlops_assets.experiments.data import Window, observe
-from mlops_assets.experiments.lifecycle import aims_of
+from mlops_assets.experiments.data import Window, together
+from mlops_assets.experiments.lifecycle import aims_of, refuse_no_part
 from mlops_assets.outcomes.join import moment
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
@@ -21,13 +21,16 @@ from mlops_assets.stores.lake import quoted, text
 from mlops_assets.stores.live_log import living
 from mlops_assets.tables import EVENT_TIME
 
+POWER = 0.8
+"""Probability with which an effect is found by the end of its plan."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How much traffic an experiment needs to find an effect.
 
     Args:
-        metric: the metric.
+        metric: the metric that it is planned for.
         effect: difference per entity.
         mean: mean per entity in the past days.
         spread: standard deviation over entities.
@@ -37,6 +40,7 @@ class Plan:
         per_day: new entities per day that take part, at the current traffic.
         days: days at the current traffic.
         past_days: days that this was read from.
+        power: probability with which the effect is found by then.
     """
 
     metric: str
@@ -49,59 +53,62 @@ class Plan:
     per_day: float
     days: float | None
     past_days: int
+    power: float = POWER
 
 
 def plan(
     platform: Platform,
     spec: ModelSpec,
-    metric: str,
+    metrics: Sequence[str],
     effect: float,
     *,
     shares: Sequence[int] = (BUCKETS // 2, BUCKETS // 2),
     exposed: float = 100,
     past_days: int = 14,
-    power: float = 0.8,
 ) -> Plan:
     """Say how much traffic an experiment needs, by what the past days were like.
 
     Args:
         platform: the stores.
         spec: the model.
-        metric: name of a metric of the spec.
-        effect: difference per entity that is to be found.
+        metrics: names of the metrics of the spec that it would compare; the first is planned for.
+        effect: difference per entity of the first metric that is to be found.
         shares: shares of the arms.
         exposed: percent of the traffic that would take part.
         past_days: days that are looked at.
-        power: probability with which it is found by then.
 
     Raises:
-        UnknownNameError: when the metric is not declared.
-        DeclarationError: no effect, or a power outside (0, 1).
+        UnknownNameError: when a metric is not declared.
+        DeclarationError: no effect, no metric, or a part of the traffic that is none.
         DataError: when no or too few values are known, or the log does not keep the keys.
     """
-    (aim,) = aims_of(spec, (metric,))
+    refuse_no_part(shares, exposed)
+    aim, *others = aims_of(spec, metrics)
     now = platform.now
     window = Window(now - dt.timedelta(past_days), None, now)
     served = _served(platform, spec, window)
     if not served:
-        raise _no_data(spec, metric, 0, past_days)
-    everybody = [Arm(name, version, 1) for name, version, _ in served]
+        raise _no_data(spec, aim.name, 0, past_days)
     # A model that is younger than that had its traffic in fewer days.
-    days = max(1.0, (now - min(first for *_, first in served)) / dt.timedelta(days=1))
-    seen = observe(platform, spec, everybody, (aim,), window, looks=1)
-    known = [one for by_arm in seen.metrics[metric] for one in by_arm.values()]
-    sums = sum((one.sums for one in known[1:]), known[0].sums) if known else None
-    if sums is None or sums.n < 2 or sums.variance == 0:
-        raise _no_data(spec, metric, 0 if sums is None else sums.n, past_days)
-    values = sum(one.values for one in known) / sums.n
-    spread = sums.variance**0.5
+    days = max(1.0, (now - min(first for _, first in served)) / dt.timedelta(days=1))
+    known = together(platform, spec, [arm for arm, _ in served], aim, window)
+    sums = known.sums
+    if sums.n < 2 or sums.variance == 0:
+        raise _no_data(spec, aim.name, sums.n, past_days)
+    values, spread = known.values / sums.n, sums.variance**0.5
     entities = needed(
-        effect, spread, shares, values=max(1.0, values), slices=len(spec.slices), power=power
+        effect,
+        spread,
+        shares,
+        values=max(1.0, values),
+        metrics=1 + len(others),
+        slices=len(spec.slices),
+        power=POWER,
     )
     per_day = sums.n / days * exposed / 100
     parts = [share / sum(shares) for share in shares]
     return Plan(
-        metric,
+        aim.name,
         effect,
         sums.mean,
         spread,
@@ -114,18 +121,16 @@ def plan(
     )
 
 
-def _served(
-    platform: Platform, spec: ModelSpec, window: Window
-) -> list[tuple[str, str, dt.datetime]]:
-    """The arms that answered clients in a time, with their versions and when they were first."""
+def _served(platform: Platform, spec: ModelSpec, window: Window) -> list[tuple[str, dt.datetime]]:
+    """The arms that answered clients in a time, and when they were first."""
     root = platform.settings.root
     first = window.since.astimezone(dt.UTC).date()
     with living(root / PREDICTIONS.name, platform.lake, first=first) as connection:
         return connection.execute(
-            f"SELECT arm, version, min({quoted(EVENT_TIME)}) FROM {PREDICTIONS.name} "
+            f"SELECT arm, min({quoted(EVENT_TIME)}) FROM {PREDICTIONS.name} "
             f"WHERE model = {text(spec.name)} AND arm NOT IN ('shadow', 'requested') "
             f"AND {quoted(EVENT_TIME)} BETWEEN {moment(window.since)} AND {moment(window.as_of)} "
-            f"GROUP BY arm, version ORDER BY ALL"
+            f"GROUP BY arm ORDER BY ALL"
         ).fetchall()
 
 

@@ -102,7 +102,8 @@ def planned(plan: "Plan") -> Group:
         "days": f"{plan.days:,.1f}" if plan.days is not None else "-",
     }.items():
         facts.add_row(escape(name), told)
+    found = f"By then the effect is found in {plan.power:.0%} of experiments"
     return Group(
         facts,
-        Text("By then the effect is found in 80% of experiments, however often one looks.", "dim"),
+        Text(f"{found}, however often one looks.", "dim"),
     )

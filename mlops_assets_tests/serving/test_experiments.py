@@ -23,7 +23,7 @@ from mlops_assets.serving_policy import ServingPolicy
 from mlops_assets.spec import Metric, ModelSpec
 from mlops_assets_tests.rollouts.rollout_world import passed
 from mlops_assets_tests.serving.rollout_home import WHO, WHY, ask, followed, spec_of, worker_of
-from mlops_assets_tests.serving.running import Client, in_thread
+from mlops_assets_tests.serving.running import Client, in_thread, wait_for
 from mlops_assets_tests.serving.shop_home import register
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
@@ -180,19 +180,46 @@ def test_without_an_experiment_there_is_nothing_to_say(rolling: Platform) -> Non
 
 def test_a_plan_learns_from_the_past_and_is_no_data_without_one(rolling: Platform) -> None:
     with pytest.raises(DataError, match="no data: 0 entities"):
-        experiment_plan.plan(rolling, spec(rolling), "revenue", 0.1)
+        experiment_plan.plan(rolling, spec(rolling), ["revenue"], 0.1)
     with in_thread(worker_of(rolling, metrics=METRICS)) as client:
         said = ask(client, 500)
         with pytest.raises(DataError, match="no data: 0 entities"):
-            experiment_plan.plan(rolling, spec(rolling), "revenue", 0.1)
+            experiment_plan.plan(rolling, spec(rolling), ["revenue"], 0.1)
         send(client, said)
-    found = experiment_plan.plan(rolling, spec(rolling), "revenue", 0.05, past_days=5)
+    found = experiment_plan.plan(rolling, spec(rolling), ["revenue"], 0.05, past_days=5)
     assert (found.mean, found.values) == (pytest.approx(1.3, abs=0.01), 1.0)
     assert found.spread == pytest.approx(0.2, abs=0.01)
     assert found.per_day == 500  # all of them today
     assert found.entities is not None
     assert found.days == pytest.approx(found.entities / 500)
     assert sum(found.per_arm) == pytest.approx(found.entities, abs=2)
+
+
+def test_a_plan_counts_an_entity_once_whichever_arms_it_was_in(rolling: Platform) -> None:
+    with in_thread(worker_of(rolling, metrics=METRICS)) as client:
+        send(client, ask(client, 200))
+        begin(rolling)
+        wait_for(lambda: {one["arm"] for one in ask(client, 20)} == {"old", "new"})
+        send(client, ask(client, 200))
+    found = experiment_plan.plan(rolling, spec(rolling), ["revenue"], 0.05)
+    assert (found.per_day, found.values) == (200, 2.0)
+    assert found.mean == pytest.approx(2.6, abs=0.1)
+
+
+def test_a_plan_for_several_metrics_takes_longer(rolling: Platform) -> None:
+    with in_thread(worker_of(rolling, metrics=METRICS)) as client:
+        send(client, ask(client, 200))
+    one, two = (
+        experiment_plan.plan(rolling, spec(rolling), names, 0.05)
+        for names in (["revenue"], ["revenue", METRICS[1].name])
+    )
+    assert (one.entities or 0) < (two.entities or 0)
+
+
+@pytest.mark.parametrize("exposed", [0, -5, 500, float("nan")])
+def test_a_plan_for_a_part_that_is_none_is_refused(rolling: Platform, exposed: float) -> None:
+    with pytest.raises(DeclarationError, match="of the traffic"):
+        experiment_plan.plan(rolling, spec(rolling), ["revenue"], 0.05, exposed=exposed)
 
 
 @pytest.mark.parametrize(
