@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +114,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         if _gone(process):
             return
-        os.killpg(process.pid, sign)
+        with suppress(ProcessLookupError):  # it may end in the meantime
+            os.killpg(process.pid, sign)
         end = time.monotonic() + STOP_SECONDS
         while time.monotonic() < end and not _gone(process):
             time.sleep(0.1)

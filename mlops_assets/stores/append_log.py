@@ -179,10 +179,13 @@ class AppendLog:
         name = f"{self._worker}-{started}-{host}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         self._path = self._folder / name
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o640)
-        if _locked(file):
-            return file
-        os.close(file)
-        return None
+        locked = False
+        try:
+            locked = _locked(file)
+        finally:
+            if not locked:
+                os.close(file)
+        return file if locked else None
 
     def _close(self) -> None:
         if self._file is not None:

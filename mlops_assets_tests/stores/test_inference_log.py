@@ -1,5 +1,7 @@
 """Every record that was appended is in the log, whatever becomes of the process."""
 
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -161,6 +163,23 @@ def test_a_file_that_a_compaction_took_before_it_was_locked_is_not_written_to(
     logged(tmp_path, prediction())
     assert files(tmp_path) != seen
     assert names(tmp_path) == ["a"]
+
+
+def test_a_file_that_cannot_be_locked_is_not_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[int] = []
+
+    def no_locks(file: int, how: int) -> None:
+        files.append(file)
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(OSError, match="no locks"):
+        AppendLog(tmp_path, "w").append(b"{}")
+    [file] = files
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file)
 
 
 def test_a_file_that_is_gone_cannot_be_claimed(tmp_path: Path) -> None:
