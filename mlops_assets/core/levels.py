@@ -22,13 +22,25 @@ def levels(values: npt.ArrayLike, edges: Sequence[float] = ()) -> npt.NDArray[np
 
     >>> levels(["JFK", None, "LGA"]).tolist()
     ['JFK', 'unknown', 'LGA']
+    >>> levels([True, None, False]).tolist()
+    ['true', 'unknown', 'false']
     >>> levels([5.0, 6.0, 23.0, float("nan")], edges=(6, 18)).tolist()
     ['below 6', '6 to 18', '18 and above', 'unknown']
     """
     given = np.asarray(values)
     if not edges:
-        missing = [one is None or one != one for one in given.tolist()]
-        return np.where(missing, UNKNOWN, given.astype(str))
+        # As DuckDB writes them: flags in small letters.
+        return np.array(
+            [
+                UNKNOWN
+                if one is None or one != one
+                else str(one).lower()
+                if isinstance(one, bool | np.bool_)
+                else str(one)
+                for one in given.tolist()
+            ],
+            dtype=np.str_,
+        )
     numbers = given.astype(np.float64)
     marks = [f"{edge:g}" for edge in edges]
     inner = [f"{low} to {high}" for low, high in pairwise(marks)]

@@ -34,7 +34,7 @@ DERIVED = {
 }
 """What is watched of sets and intervals."""
 
-_NUMBERS = ("int", "float", "bool", "time")
+_NUMBERS = ("int", "float", "time")
 
 
 def batch_table(spec: ModelSpec) -> str:
@@ -98,6 +98,9 @@ def level_sql(one: Slice, value: str, type_: ColumnType) -> str:
     if not one.edges:
         if type_ == "int":
             value = f"({value})::BIGINT"
+        if type_ == "bool":
+            # Flags are logged as numbers, and those of entities as texts.
+            value = f"TRY_CAST({value} AS BOOLEAN)"
         return f"coalesce(({value})::VARCHAR, {text(UNKNOWN)})"
     marks = [f"{edge:g}" for edge in one.edges]
     names = [f"below {marks[0]}", *(f"{a} to {b}" for a, b in pairwise(marks))]

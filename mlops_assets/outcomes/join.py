@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlops_assets.stores.rollouts import Kept
 
 DAY = dt.timedelta(days=1)
-_NUMBERS = ("int", "float", "bool", "time")
+_NUMBERS = ("int", "float", "time")
 _DELIVERED = ("prediction_id", EVENT_TIME, "entity", "predicted_at", "label", "values")
 
 
