@@ -115,38 +115,17 @@ class Prior:
         return largest + log(sum(exp(part - largest) for part in parts) / len(parts))
 
 
-def share_interval(sums: Sums, prior: Prior, alpha: float = 0.05) -> tuple[float, float]:
-    """Bounds of a mean of values in [0, 1] that hold at all times with probability 1 - alpha.
-
-    The likelihood ratio of a Beta mixture of Bernoulli laws against the mean p is a martingale for
-    flags (Robbins 1970), and a supermartingale for all values in [0, 1] of mean p, as it is convex
-    in each value. The bounds hold the p at which it is below 1 / alpha. They are exact for flags;
-    values with a smaller variance than flags of the same mean get wider bounds than they need.
-
-    Raises:
-        DataError: sums that values in [0, 1] cannot have.
-
-    >>> low, high = share_interval(Sums(1_000, 50.0, 50.0), Prior(0.05))
-    >>> round(low, 3), round(high, 3)
-    (0.033, 0.072)
-    """
-    _refuse_outside(sums)
-    most = -prior.log_mixture(sums) - log(alpha)
-
-    def bound(sign: int, end: float) -> float:
-        slope = _last_below(lambda size: _cost(sums, _mean_at(sums, sign * size)), most)
-        return end if slope is None else _mean_at(sums, sign * slope)
-
-    return bound(-1, 0.0), bound(1, 1.0)
-
-
 def share_difference(
     canary: Sums, control: Sums, prior: Prior, alpha: float = 0.05
 ) -> tuple[float, float]:
-    """Bounds of the canary's mean minus the control's, for values in [0, 1], as `share_interval`.
+    """Bounds of the canary's mean minus the control's, for values in [0, 1].
 
-    The product of both arms' supermartingales is one, whatever the sizes of the arms. The bounds
-    hold the differences that some pair of means has at which it is below 1 / alpha.
+    They hold at all times with probability 1 - alpha. The likelihood ratio of a Beta mixture of
+    Bernoulli laws against the mean p is a martingale for flags (Robbins 1970), and a
+    supermartingale for all values in [0, 1] of mean p, as it is convex in each value; the product
+    of both arms' is one too, whatever their sizes. The bounds hold the differences that some pair
+    of means has at which it is below 1 / alpha. Values with a smaller variance than flags of the
+    same mean get wider bounds than they need.
 
     Raises:
         DataError: sums that values in [0, 1] cannot have.
