@@ -14,7 +14,7 @@ from mlops_assets import judgement
 from mlops_assets.core.ledger_chain import Entry
 from mlops_assets.defs import guard, keys, records
 from mlops_assets.defs.runs import IN_PROGRESS, LONGEST_RUN
-from mlops_assets.errors import ReleaseConflictError, RolloutError
+from mlops_assets.errors import ReleaseConflictError, ReleaseRefusedError, RolloutError
 from mlops_assets.lineage import lineage
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts import moves
@@ -170,11 +170,18 @@ def approve(
         reason: why.
 
     Raises:
+        RegistryError: when there is no such version.
         ReleaseRefusedError, ApprovalError, ReleaseConflictError: as `release`; nothing is entered
-            when the gates did not let the version through.
+            when the gates did not let the version through, or it is champion already.
     """
-    guard.need_newest(instance, spec, version)
     found = platform.registry.version(spec.name, version)
+    if platform.ledger.state(spec.name).aliases.champion == version:
+        raise ReleaseRefusedError(
+            f"version {version} of {spec.name!r} is the champion already",
+            expected="a version that is held",
+            do="look at what waits: mlops-assets status",
+        )
+    guard.need_newest(instance, spec, version)
     cause = judgement.cause(platform.registry, spec, found, actor=actor, reason=reason)
     releases = platform.releases(spec)
     requester = found.tags.get(judgement.REQUESTED_BY, "unknown")

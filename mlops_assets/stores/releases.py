@@ -103,6 +103,7 @@ class Releases:
 
         Raises:
             ApprovalError: when the evidence is not the newest.
+            ReleaseRefusedError: when the version is the champion.
         """
         return self._say(Record(action="rejection", model=model, version=version, **cause))
 
@@ -265,6 +266,10 @@ class Releases:
         with self._ledger.holding(statement.model):
             self._observer("check")
             self._turns.need(statement.model, str(statement.version))
+            if statement.action == "rejection":
+                # A move that a crash has left may be about to make it the champion.
+                self._turns.settle(statement.model, statement.actor)
+                self._need_unreleased(statement)
             self._approvals.check(statement)
             self._observer("write entry")
             entry = self._ledger.append(statement)
@@ -312,6 +317,16 @@ class Releases:
                 f"version {version} of {model!r} never was champion",
                 expected="a version that was champion before",
                 do=f"release version {version} on its own evidence",
+            )
+
+    def _need_unreleased(self, rejection: Record) -> None:
+        model, version = rejection.model, rejection.version
+        if self._ledger.state(model).aliases.champion == version:
+            raise ReleaseRefusedError(
+                f"version {version} of {model!r} is the champion: nothing is left to be rejected",
+                expected="a version that is not released",
+                do=f"go back from it: mlops-assets rollback {model}; so that it never comes back, "
+                f"afterwards: mlops-assets retire {model} {version}",
             )
 
     def _outrun(self, state: ModelState, expected: str | None) -> ReleaseConflictError:

@@ -10,12 +10,14 @@ import pytest
 from mlops_assets.defs import keys, main_job, records, releasing
 from mlops_assets.defs.build import build_definitions
 from mlops_assets.defs.instance import opened
-from mlops_assets.errors import ApprovalError, ReleaseRefusedError
+from mlops_assets.errors import ApprovalError, RegistryError, ReleaseRefusedError
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.registry import CHAMPION
+from mlops_assets.stores.releases import Releases
 from mlops_assets_tests import third_party
 from mlops_assets_tests.defs.release_shop import LENIENT, UNDECIDED, trainable
+from mlops_assets_tests.stores.release_world import release
 
 pytestmark = third_party.WARNS
 
@@ -149,3 +151,20 @@ def test_a_failed_version_cannot_be_approved(platform: Platform, tmp_path: Path)
     ):
         releasing.approve(instance, platform, spec, "1", actor="bob", reason="please")
     assert champion(platform, spec) is None
+
+
+def test_an_approval_names_the_version_that_cannot_be_approved(
+    platform: Platform, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    spec = trainable(tmp_path)
+    platform.registry.client.create_registered_model(spec.name)
+    platform.registry.client.create_model_version(spec.name, "/nowhere/1")
+    release(Releases(platform.ledger, platform.registry), "1")
+
+    def approve(version: str) -> None:
+        releasing.approve(instance, platform, spec, version, actor="bob", reason="please")
+
+    with pytest.raises(RegistryError, match="no version 9"):
+        approve("9")
+    with pytest.raises(ReleaseRefusedError, match="version 1 of 'returns' is the champion already"):
+        approve("1")

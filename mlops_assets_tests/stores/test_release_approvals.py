@@ -96,3 +96,17 @@ def test_a_decision_can_be_asked_for_without_doing_anything(
     ]
     assert found == ["release", "needs approval", "refused"]
     assert actions(ledger) == ["release"] * 3
+
+
+def test_a_champion_cannot_be_rejected(
+    three: Releases, ledger: Ledger, registry: FileRegistry
+) -> None:
+    with pytest.raises(ReleaseRefusedError, match=r"(?s)version 3 .* is the champion.*rollback"):
+        three.reject(MODEL, "3", **BOB, evidence=evidence())
+    # What is about to become champion is one by the time of the answer.
+    release_world.crash(ledger, registry, "move champion")
+    with pytest.raises(ReleaseRefusedError, match=r"version 4 .* is the champion"):
+        three.reject(MODEL, "4", **BOB, evidence=evidence())
+    assert "rejection" not in actions(ledger)
+    three.reject(MODEL, "3", **BOB, evidence=evidence())
+    assert actions(ledger)[-1] == "rejection"
