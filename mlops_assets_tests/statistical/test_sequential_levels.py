@@ -11,6 +11,7 @@ from mlops_assets.core.sequential import (
     Prior,
     Sums,
     more_evidence,
+    share_difference,
     split_evidence,
 )
 from mlops_assets_tests.statistical.test_gate_levels import _at_least, _at_most
