@@ -231,10 +231,11 @@ def get(
         )
     rows: list[tuple[str, Any, str, dt.datetime | None]]
     if moment:
-        rows = [(name, value, "", None) for name, value in store.at(found, row, moment).items()]
+        values, known, time = store.at(found, row, moment)
+        rows = [(name, value, known.words, time) for name, value in values.items()]
     else:
         answer = store.reader(references(found)).read([row])
-        statuses = [status.name.lower().replace("_", " ") for status in answer.statuses[0]]
+        statuses = [status.words for status in answer.statuses[0]]
         times = answer.event_times[0]
         rows = list(zip(answer.names, answer.values[0], statuses, times, strict=True))
     show.console().print(show.values(found.name, row, at or "online", rows))

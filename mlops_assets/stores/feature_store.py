@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.core import fingerprint
+from mlops_assets.stores import lake
 from mlops_assets.tables import (
     CREATED_TIME,
     EVENT_TIME,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_assets.stores.online_materialize import Materialized
-    from mlops_assets.stores.online_reader import OnlineReader
+    from mlops_assets.stores.online_reader import OnlineReader, Status
 
 OFFLINE_STORE = "mlops_assets.stores.asof_offline_store.AsofDuckDBOfflineStore"
 ONLINE_STORE = "mlops_assets.stores.online_store.NewestOnlineStore"
@@ -155,14 +156,45 @@ class FeatureStore:
         with _quiet():
             return OnlineReader(self.feast, features)
 
-    def at(self, view: FeatureView, key: Mapping[str, str], time: dt.datetime) -> dict[str, Any]:
-        """The features of one entity as they were known at a time; None where there was none."""
+    def at(
+        self, view: FeatureView, key: Mapping[str, str], time: dt.datetime
+    ) -> "tuple[dict[str, Any], Status, dt.datetime | None]":
+        """The features of one entity as they were known at a time; None where there was none.
+
+        Returns:
+            Values by name, what they mean, and the event time of the newest row that was known,
+            however old; None when there was no row.
+        """
         import pandas as pd
+
+        from mlops_assets.stores.online_reader import Status
 
         frame = pd.DataFrame([{**key, EVENT_TIME: time}])
         with _quiet():
             row = self.feast.get_historical_features(frame, references(view)).to_arrow()
-        return {feature.name: row[feature.name][0].as_py() for feature in view.features}
+        values = {feature.name: row[feature.name][0].as_py() for feature in view.features}
+        newest = self._newest(view, key, time)
+        if newest is None:
+            return values, Status.NOT_FOUND, None
+        expired = newest < time - view.ttl
+        return values, Status.OUTSIDE_MAX_AGE if expired else Status.PRESENT, newest
+
+    def _newest(
+        self, view: FeatureView, key: Mapping[str, str], time: dt.datetime
+    ) -> dt.datetime | None:
+        """Event time of the newest row of an entity that was known at a time."""
+        import duckdb
+
+        with duckdb.connect(":memory:") as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            lake.view(connection, "rows", self.view_folder(view))
+            known = f"greatest({EVENT_TIME}, {CREATED_TIME}) <= ?"
+            keyed = " AND ".join(f"{lake.quoted(name)}::VARCHAR = ?" for name in key)
+            found = connection.execute(
+                f"SELECT max({EVENT_TIME}) FROM rows WHERE {known} AND {keyed}",
+                [time, *key.values()],
+            ).fetchone()
+        return found[0].astimezone(dt.UTC) if found and found[0] else None
 
     def _view(self, view: FeatureView, entities: dict[str, Any]) -> Any:
         import feast

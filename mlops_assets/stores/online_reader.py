@@ -45,6 +45,11 @@ class Status(IntEnum):
     NOT_FOUND = FieldStatus.NOT_FOUND
     OUTSIDE_MAX_AGE = FieldStatus.OUTSIDE_MAX_AGE
 
+    @property
+    def words(self) -> str:
+        """The status as people read it."""
+        return self.name.lower().replace("_", " ")
+
 
 @dataclass(frozen=True, slots=True)
 class OnlineAnswer:

@@ -11,6 +11,7 @@ from mlops_assets.engines import duckdb as engine
 from mlops_assets.platform import Platform
 from mlops_assets.settings import Settings
 from mlops_assets.stores.feature_store import FeatureStore, service_digest
+from mlops_assets.stores.online_reader import Status
 from mlops_assets.tables import Arrays, FeatureService, FeatureView
 from mlops_assets_tests.shop_world import BASKET, SALES_CSV, recent_sales, sales, service
 
@@ -152,3 +153,27 @@ def test_the_digest_of_a_service_does_not_change_with_words(all_features: Featur
 def test_opening_the_store_writes_nothing(tmp_path: Path) -> None:
     FeatureStore("shops", tmp_path / "feast", lambda _: tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shop", "moment", "value", "status", "newest"),
+    [
+        ("a", at(4, 10), 8.0, Status.PRESENT, at(4, 8)),
+        ("a", at(4, 8, 30), 2.0, Status.PRESENT, at(2, 9)),  # the sale is not known yet
+        ("a", at(7, 8, 1), None, Status.OUTSIDE_MAX_AGE, at(4, 8)),
+        ("z", at(4, 10), None, Status.NOT_FOUND, None),
+        ("a", at(1, 10, 30), None, Status.NOT_FOUND, None),
+    ],
+)
+def test_what_was_known_at_a_time_is_told_from_what_is_expired_or_unknown(
+    store: FeatureStore,
+    view: FeatureView,
+    shop: str,
+    moment: dt.datetime,
+    value: float | None,
+    status: Status,
+    newest: dt.datetime | None,
+) -> None:
+    values, *meaning = store.at(view, {"shop": shop, "item": "tea"}, moment)
+    assert values["amount_last"] == value
+    assert meaning == [status, newest]
