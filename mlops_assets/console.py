@@ -264,7 +264,8 @@ def operating_note(world: World) -> str:
         f"{50 * (middle.high - middle.low):.1f} points (95%), of 0 and 100 to within "
         f"{100 * end.high:.1f}. "
         f"True probabilities are Beta({a:g}, {b:g}), and every score is off to the same side. "
-        f"Coverage is stated as {world.confidence:g}, on as many conformalization as holdout rows."
+        f"Coverage is stated as {world.confidence:g}, by sets that were fitted on as many rows as "
+        "the holdout has."
     )
 
 

@@ -54,7 +54,7 @@ class UnknownNameError(DeclarationError):
         """Build the error for `name`, with the nearest of the `known` names."""
         names = sorted(known)
         near = get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of the {kind}s above"
+        hint = f"did you mean {' or '.join(near)}?" if near else "choose one of these"
         return cls(f"unknown {kind} {name!r}", expected=f"one of: {', '.join(names)}", do=hint)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlops_assets.errors import DataError, LedgerError
+from mlops_assets.errors import DataError, LedgerError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -128,7 +128,13 @@ def show(
     """Show the entries, oldest first."""
     from mlops_assets import console as show_
 
-    entries = _platform().ledger.entries(model or None, last=last)
+    platform = _platform()
+    entries = platform.ledger.entries(model or None, last=last)
+    if model and not entries:
+        known = _need_declared(platform, model)
+        if not as_json:
+            typer.echo(f"no entries of {model!r}; the ledger has entries of: {known}")
+            return
     if as_json:
         typer.echo(json.dumps([_plain(entry) for entry in entries], indent=1))
     else:
@@ -195,6 +201,17 @@ def opened(model: str) -> "tuple[Platform, ModelSpec]":
     spec = declared.named(declared.specs(platform.settings), model)
     platform.releases(spec).reconcile(model, actor=platform.settings.who)
     return platform, spec
+
+
+def _need_declared(platform: "Platform", model: str) -> str:
+    """The models that have entries, in words; a model that nobody knows is refused."""
+    from mlops_assets import declared
+
+    known = [state.model for state in platform.ledger.states()]
+    names = {spec.name for spec in declared.specs(platform.settings)}
+    if model not in names:
+        raise UnknownNameError.of("model", model, names.union(known))
+    return ", ".join(known) or "no model"
 
 
 def _say(entry: "Entry") -> None:

@@ -45,6 +45,19 @@ def test_the_ledger_of_one_model_is_readable_by_scripts(entries: int) -> None:
     assert len(json.loads(said("ledger", "show", "--last", "1", "--json").output)) == 1
 
 
+def test_a_model_without_entries_is_told_from_one_that_there_is_not(own_home: Path) -> None:
+    assert "the ledger has entries of: no model" in said("ledger", "show", "--model", MODEL).output
+    Platform(Settings()).ledger.append(
+        Record(action="request", model="old", version="1", actor="ann", reason="it was good")
+    )
+    shown = said("ledger", "show", "--model", MODEL).output
+    assert shown == f"no entries of {MODEL!r}; the ledger has entries of: old\n"
+    assert "it was good" in said("ledger", "show", "--model", "old").output, "declared no more"
+    error = said("ledger", "show", "--model", "nope", "--json").exception
+    assert isinstance(error, UnknownNameError)
+    assert f"{MODEL}, old" in str(error)
+
+
 def test_a_ledger_that_nobody_changed_is_verified(entries: int) -> None:
     assert said("ledger", "verify").output == "3 entries, nobody has changed them\n"
 
