@@ -4,52 +4,38 @@ Writing down, claiming and marking messages in SQLite or Postgres. Nothing is se
 address of a channel is known: that is the matter of `alerts` and `alert_channels`.
 """
 
-import contextlib
-import os
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
-    URL,
     Column,
     ColumnElement,
-    Connection,
-    Engine,
     Float,
     Integer,
     MetaData,
     Table,
     Text,
     and_,
-    create_engine,
-    event,
     exists,
-    make_url,
+    inspect,
     or_,
     select,
-    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.schema import CreateTable
 
 from mlops_assets.core.alert import Alert
 from mlops_assets.core.incident import Severity
-from mlops_assets.errors import DataError, DeclarationError
+from mlops_assets.errors import DataError
+from mlops_assets.stores.sql_database import SqlDatabase
 
 FIRST_PAUSE = 30.0
 """Seconds after the first failure until the second try; each further pause is twice as long."""
 LONGEST_PAUSE = 3_600.0
 LEASE = 120.0
 """Seconds for which a sender has a message to itself; after that it is taken for dead."""
-WAIT_SECONDS = 30
-_SCHEMA_LOCK = 1_836_347_508
 
 OUTBOX = Table(
     "alert_outbox",
@@ -100,14 +86,17 @@ class AlertOutbox:
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
-        self._url = _checked(url)
         self.clock = clock
-        self._engine: Engine | None = None
-        self._owner = 0
-        self._lock = threading.Lock()
+        self._database = SqlDatabase(
+            url,
+            "outbox of alerts",
+            is_current=lambda connection: inspect(connection).has_table(OUTBOX.name),
+            migrate=lambda connection: OUTBOX.create(connection, checkfirst=True),
+            error=DataError,
+        )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._shown!r})"
+        return f"{type(self).__name__}({self._database.shown!r})"
 
     def put(self, alert: Alert, channels: Collection[str]) -> int:
         """Write a message down for channels; that an incident is over, for those alerted of it.
@@ -120,11 +109,11 @@ class AlertOutbox:
             DataError: when the outbox cannot be written.
         """
         step, now = "resolved" if alert.kind == "resolved" else "alert", self.clock()
-        insert = sqlite.insert if self._is_sqlite else postgresql.insert
+        insert = (sqlite if self._database.is_sqlite else postgresql).insert
         told = select(OUTBOX.c.channel).where(
             OUTBOX.c.incident == alert.incident, OUTBOX.c.step == "alert"
         )
-        with self._transaction() as connection:
+        with self._database.writing() as connection:
             names = set(connection.scalars(told)) if step == "resolved" else set(channels)
             if not names:
                 return 0
@@ -176,7 +165,7 @@ class AlertOutbox:
             .limit(1)
             .with_for_update(skip_locked=True, of=OUTBOX)
         )
-        with self._transaction() as connection:
+        with self._database.writing() as connection:
             row = connection.execute(due).first()
             if row is None:
                 return None
@@ -195,7 +184,7 @@ class AlertOutbox:
         values: dict[str, Any] = {"attempts": message.attempts + 1, "leased": 0.0}
         values |= {"problem": problem}
         values |= {"delivered": now} if problem is None else {"due": now + pause}
-        with self._transaction() as connection:
+        with self._database.writing() as connection:
             connection.execute(OUTBOX.update().where(_is(message)).values(values))
 
     def waiting(self) -> tuple[Waiting, ...]:
@@ -205,7 +194,7 @@ class AlertOutbox:
             DataError: when the outbox cannot be read.
         """
         rows = select(OUTBOX).where(OUTBOX.c.delivered.is_(None))
-        with self._transaction() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(rows.order_by(OUTBOX.c.put, OUTBOX.c.step)).all()
         return tuple(map(_waiting, found))
 
@@ -220,77 +209,12 @@ class AlertOutbox:
             other.c.incident == OUTBOX.c.incident,
             or_(other.c.delivered.is_(None), other.c.put >= before.timestamp()),
         )
-        with self._transaction() as connection:
+        with self._database.writing() as connection:
             return connection.execute(OUTBOX.delete().where(~alive)).rowcount
 
     def close(self) -> None:
         """Close the connections; the next use opens others."""
-        if self._engine is not None and self._owner == os.getpid():
-            self._engine.dispose()
-
-    @property
-    def _is_sqlite(self) -> bool:
-        return self._url.get_backend_name() == "sqlite"
-
-    @property
-    def _shown(self) -> str:
-        """The address without what is secret: a password may stand in the options too."""
-        return self._url.set(query={}).render_as_string(hide_password=True)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self._ready().begin() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            why = getattr(error, "orig", None) or error
-            # The error below would show the statement with the alert.
-            raise DataError(
-                f"the outbox of alerts {self._shown} cannot be used: {str(why).strip()}",
-                expected="a database that answers and may be written",
-                do="look whether it is up, and whether its disk is full",
-            ) from None
-
-    def _ready(self) -> Engine:
-        with self._lock:
-            if self._engine is None or self._owner != os.getpid():
-                if self._engine is not None:
-                    # Connections must not cross a fork, nor be closed by the child.
-                    self._engine.dispose(close=False)
-                self._engine, self._owner = self._opened(), os.getpid()
-            return self._engine
-
-    def _opened(self) -> Engine:
-        options = {"timeout" if self._is_sqlite else "connect_timeout": WAIT_SECONDS}
-        if self._is_sqlite:
-            Path(str(self._url.database)).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(
-            self._url, connect_args=options, hide_parameters=True, pool_pre_ping=True
-        )
-        if self._is_sqlite:
-            event.listen(engine, "connect", _prepare_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
-        with engine.begin() as connection:
-            if not self._is_sqlite:  # two processes that make the table at once
-                lock = text("SELECT pg_advisory_xact_lock(:key)")
-                connection.execute(lock, {"key": _SCHEMA_LOCK})
-            connection.execute(CreateTable(OUTBOX, if_not_exists=True))
-        return engine
-
-
-def _checked(url: str) -> URL:
-    with contextlib.suppress(ArgumentError):
-        found = make_url(url)
-        backend = found.get_backend_name()
-        if backend == "postgresql":
-            return found.set(drivername="postgresql+psycopg")
-        if backend == "sqlite" and found.database not in (None, "", ":memory:"):
-            return found
-    raise DeclarationError(
-        "an address of the outbox of alerts that names no SQLite file and no Postgres database",
-        expected="sqlite:///file or postgresql+psycopg://user@host/database",
-        do="correct the address; it is not shown here because it may hold a password",
-    )
+        self._database.close()
 
 
 def _is(message: Waiting) -> ColumnElement[bool]:
@@ -319,15 +243,3 @@ def _held_up() -> ColumnElement[bool]:
 def _waiting(row: Any) -> Waiting:
     due = datetime.fromtimestamp(row.due, UTC)
     return Waiting(Alert.of_text(row.alert), row.channel, row.attempts, row.problem, due)
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
-    # SQLAlchemy begins transactions by the function below, sqlite3 must not.
-    connection.isolation_level = None
-    # An alert that was put must not be forgotten after a power cut.
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # The write lock from the start: one that reads first and writes later may be refused.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -16,7 +16,7 @@ from mlops_assets.errors import (
     DeclarationError,
     LedgerError,
 )
-from mlops_assets.stores import ledger_database
+from mlops_assets.stores import sql_database
 from mlops_assets.stores.ledger import Ledger
 from mlops_assets.stores.ledger_schema import MIGRATIONS, NEWEST
 from mlops_assets.stores.ledger_tables import HEAD, METADATA, VERSION_TABLE
@@ -106,7 +106,7 @@ def test_readers_do_not_wait_for_a_writer(ledger: Ledger) -> None:
 def test_a_model_is_held_by_one_at_a_time(
     ledger: Ledger, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_database, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(sql_database, "WAIT_SECONDS", 1)
     second = Ledger(url)
     with ledger.holding(MODEL):
         ledger.append(REQUEST)
@@ -129,7 +129,7 @@ def test_a_file_that_another_program_holds_is_waited_for_and_then_an_error(
     with opened("sqlite", tmp_path) as ledger:
         ledger.append(REQUEST)
         ledger.close()
-        monkeypatch.setattr(ledger_database, "WAIT_SECONDS", 0.1)
+        monkeypatch.setattr(sql_database, "WAIT_SECONDS", 0.1)
         impatient = Ledger(ledger.database.shown)
         other_program = sqlite3.connect(tmp_path / "ledger" / "ledger.db")
         other_program.execute("BEGIN IMMEDIATE")
