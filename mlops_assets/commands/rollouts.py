@@ -104,16 +104,15 @@ def disagreement(
     from mlops_assets.rollouts.shadow_report import shadow_report
 
     platform, spec = opened(model)
-    if not version:
-        kept = platform.rollouts.last(model, "rollout")
-        if kept is None:
-            raise RolloutError(
-                f"{model} has had no rollout",
-                expected="a version that was the shadow",
-                do=f"begin one: mlops-assets rollout start {model} VERSION --reason ...",
-            )
-        version = kept.traffic.versions[0]
-    found = shadow_report(platform, spec, version)
+    rollouts = [one for one in platform.rollouts.all() if one.model == model and one.is_rollout]
+    chosen = [one for one in rollouts if not version or one.traffic.versions == (version,)]
+    if not chosen:
+        raise RolloutError(
+            f"{model} has had no rollout" + (f" of version {version}" if version else ""),
+            expected="a version that was the shadow",
+            do=f"begin one: mlops-assets rollout start {model} VERSION --reason ...",
+        )
+    found = shadow_report(platform, spec, chosen[-1])
     if as_json:
         typer.echo(json.dumps(found.document, indent=1))
     else:

@@ -29,7 +29,7 @@ from mlops_assets.errors import (
     UnknownNameError,
 )
 from mlops_assets.experiments.data import Window, observe
-from mlops_assets.outcomes.join import refuse_unknown_entities, span
+from mlops_assets.outcomes.join import refuse_unknown_entities
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts import moves
 from mlops_assets.spec import ModelSpec
@@ -209,7 +209,7 @@ def report(platform: Platform, spec: ModelSpec, *, as_of: dt.datetime | None = N
         )
     experiment = kept.traffic
     aims = aims_of(spec, experiment.metrics)
-    window = Window(*span(platform, kept), as_of or platform.now)
+    window = Window(*platform.rollouts.span(kept, platform.settings.now), as_of or platform.now)
     observed = observe(platform, spec, experiment.arms, aims, window)
     analysis = analyse(experiment.arms, aims, observed, slices=len(spec.slices))
     return Report(kept, window, observed, analysis)

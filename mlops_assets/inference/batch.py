@@ -70,7 +70,7 @@ def predict_window(
     joined = with_features(platform, spec, rows)
     fitted = platform.registry.load(version)
     found = tasks.predictions(fitted, joined.select(spec.inputs).to_pandas())
-    kept = dict.fromkeys((spec.rows.row_id, *_keys(spec), EVENT_TIME, *spec.inputs))
+    kept = dict.fromkeys((spec.rows.row_id, *spec.keys, EVENT_TIME, *spec.inputs))
     frame = joined.select(list(kept)).to_pandas()
     for name, column in found.items():
         frame[name] = column
@@ -81,8 +81,3 @@ def predict_window(
     notes = {day: {FINGERPRINT: version.version} for day in days}
     platform.lake.write_days(scored, table, days, notes)
     return {"rows": len(frame), **tasks.in_short(found)}
-
-
-def _keys(spec: ModelSpec) -> tuple[str, ...]:
-    names = (entity.name for view in spec.features.views for entity in view.entities)
-    return tuple(dict.fromkeys(name for name in names if name != spec.rows.row_id))

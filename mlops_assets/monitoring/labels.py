@@ -1,4 +1,4 @@
-"""The join of predictions with what became of them: the one place with its SQL.
+"""The join of predictions with what became of them, window by window.
 
 A label belongs to a prediction by its id, or by entity and time; the labels of batch predictions
 stand in the entity rows. Of several for one prediction the one that became known last counts, as of
@@ -20,7 +20,8 @@ from mlops_assets.monitoring.predictions import BATCH, OUTPUTS, batch_table, sel
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.inference_log import PREDICTIONS
-from mlops_assets.stores.lake import Lake, parquet_files, quoted, text
+from mlops_assets.stores.lake import parquet_files, quoted, text
+from mlops_assets.stores.logged import key_sets, same_entity, usable_label
 from mlops_assets.stores.outcomes_log import OUTCOMES
 from mlops_assets.tables import EVENT_TIME
 
@@ -127,7 +128,7 @@ def deliveries(platform: Platform, spec: ModelSpec, day: dt.date, as_of: dt.date
     before = [day - dt.timedelta(i) for i in range(spec.monitoring.label_days, -2, -1)]
     predicted = selection(platform, spec, before)
     with lake.connect() as connection:
-        usable = _usable(spec)
+        usable = usable_label(spec)
         counts = connection.execute(
             f"SELECT count(*), count(*) FILTER (NOT coalesce({usable}, false)) FROM ({delivered})"
         ).fetchone()
@@ -140,8 +141,8 @@ def deliveries(platform: Platform, spec: ModelSpec, day: dt.date, as_of: dt.date
         known = [
             f"SELECT o.i FROM o JOIN p USING (prediction_id) WHERE {in_time}",
             *(
-                f"SELECT o.i FROM o JOIN p ON {_same_entity(keys)} WHERE {in_time}"
-                for keys in _key_sets(lake, delivered)
+                f"SELECT o.i FROM o JOIN p ON {same_entity(keys)} WHERE {in_time}"
+                for keys in key_sets(connection, f"({delivered})")
             ),
         ]
         row = connection.execute(
@@ -204,16 +205,17 @@ def _by_log(
         return []
     delivered = (
         f"SELECT * FROM read_parquet({parquet_files(files)}) WHERE model = {text(spec.name)} "
-        f"AND {quoted(EVENT_TIME)} <= {_moment(as_of)} AND {_usable(spec)}"
+        f"AND {quoted(EVENT_TIME)} <= {_moment(as_of)} AND {usable_label(spec)}"
     )
     columns = f"label, {quoted(EVENT_TIME)} AS known_at"
     found = [f"SELECT prediction_id, {columns} FROM ({delivered}) WHERE prediction_id IS NOT NULL"]
-    found += [
+    with lake.connect() as connection:
+        sets = key_sets(connection, f"({delivered})")
+    return found + [
         f"SELECT p.prediction_id, o.label, o.{quoted(EVENT_TIME)} AS known_at "
-        f"FROM ({delivered}) AS o JOIN p ON {_same_entity(keys)}"
-        for keys in _key_sets(lake, delivered)
+        f"FROM ({delivered}) AS o JOIN p ON {same_entity(keys)}"
+        for keys in sets
     ]
-    return found
 
 
 def _by_rows(
@@ -234,31 +236,6 @@ def _by_rows(
         f"AND {quoted(spec.rows.row_id)}::VARCHAR IN "
         f"(SELECT prediction_id FROM p WHERE arm = {text(BATCH)})"
     ]
-
-
-def _usable(spec: ModelSpec) -> str:
-    if spec.task == "binary":
-        return "label IN (0, 1)"
-    return "label IS NOT NULL AND isfinite(label)"
-
-
-def _key_sets(lake: Lake, delivered: str) -> list[tuple[str, ...]]:
-    """The sets of keys by which outcomes name their entities: one, or a few."""
-    with lake.connect() as connection:
-        rows = connection.execute(
-            f"SELECT DISTINCT list_sort(map_keys(entity)) AS keys FROM ({delivered}) "
-            "WHERE prediction_id IS NULL AND len(map_keys(entity)) > 0 ORDER BY keys"
-        ).fetchall()
-    return [tuple(keys) for (keys,) in rows]
-
-
-def _same_entity(keys: tuple[str, ...]) -> str:
-    """Condition that an outcome names a prediction by these keys and the time."""
-    same = " AND ".join(f"p.entity[{text(key)}] = o.entity[{text(key)}]" for key in keys)
-    return (
-        f"o.prediction_id IS NULL AND list_sort(map_keys(o.entity)) = "
-        f"[{', '.join(map(text, keys))}] AND p.{quoted(EVENT_TIME)} = o.predicted_at AND {same}"
-    )
 
 
 def _in_time(spec: ModelSpec, known_at: str) -> str:

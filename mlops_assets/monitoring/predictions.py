@@ -8,16 +8,15 @@ counted or judged here. Columns: `prediction_id`, `event_timestamp`, `version`, 
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 
-from mlops_assets.core.levels import UNKNOWN
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.platform import Platform
-from mlops_assets.spec import ModelSpec, Slice
+from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.inference_log import PREDICTIONS
 from mlops_assets.stores.lake import parquet_files, quoted, text
-from mlops_assets.tables import EVENT_TIME, ColumnType
+from mlops_assets.stores.logged import column_type, input_sql, level_sql, slice_sql
+from mlops_assets.tables import EVENT_TIME
 
 BATCH = "batch"
 """Arm of the predictions that were not served."""
@@ -33,8 +32,6 @@ DERIVED = {
     "regression": ("width", "{high} - {low}"),
 }
 """What is watched of sets and intervals."""
-
-_NUMBERS = ("int", "float", "time")
 
 
 def batch_table(spec: ModelSpec) -> str:
@@ -93,62 +90,21 @@ def count_strays(platform: Platform, spec: ModelSpec, day: dt.date) -> int:
     return int(platform.lake.read(query, of_day=path)[0][0].as_py())
 
 
-def level_sql(one: Slice, value: str, type_: ColumnType) -> str:
-    """SQL of the level of a slice, called as `core.levels` calls it."""
-    if not one.edges:
-        if type_ == "int":
-            value = f"({value})::BIGINT"
-        if type_ == "bool":
-            # Flags are logged as numbers, and those of entities as texts.
-            value = f"TRY_CAST({value} AS BOOLEAN)"
-        return f"coalesce(({value})::VARCHAR, {text(UNKNOWN)})"
-    marks = [f"{edge:g}" for edge in one.edges]
-    names = [f"below {marks[0]}", *(f"{a} to {b}" for a, b in pairwise(marks))]
-    cases = " ".join(
-        f"WHEN {value} < {edge!r} THEN {text(name)}"
-        for edge, name in zip(one.edges, names, strict=True)
-    )
-    missing = f"WHEN {value} IS NULL OR isnan(({value})::DOUBLE) THEN {text(UNKNOWN)}"
-    return f"CASE {missing} {cases} ELSE {text(f'{marks[-1]} and above')} END"
-
-
-def column_type(spec: ModelSpec, name: str) -> ColumnType:
-    """Type of a feature, or of a column of the entity rows."""
-    for feature in spec.features.features:
-        if feature.name == name:
-            return feature.type
-    return spec.rows.column(name).type
-
-
 def _logged(spec: ModelSpec, files: Sequence[Path], *, inputs: bool, slices: bool) -> str:
     """Served predictions."""
     columns = ["prediction_id", quoted(EVENT_TIME), "version", "arm", "status", "entity"]
     numbers = {name: f"outputs[{text(name)}]" for name in OUTPUTS[spec.task]}
     columns += _outputs(spec, numbers)
     if inputs:
-        columns += [f"{_from_log(spec, name)} AS {quoted(f'input:{name}')}" for name in spec.inputs]
+        columns += [f"{input_sql(spec, name)} AS {quoted(f'input:{name}')}" for name in spec.inputs]
     if slices:
-        for one in spec.slices:
-            known = one.of in spec.inputs
-            type_ = column_type(spec, one.of)
-            value = _from_log(spec, one.of) if known else f"entity[{text(one.of)}]"
-            if not known and type_ in _NUMBERS:
-                value = f"TRY_CAST({value} AS DOUBLE)"
-            columns.append(f"{level_sql(one, value, type_)} AS {quoted(f'slice:{one.name}')}")
+        columns += [
+            f"{slice_sql(spec, one)} AS {quoted(f'slice:{one.name}')}" for one in spec.slices
+        ]
     return (
         f"SELECT {', '.join(columns)} FROM read_parquet({parquet_files(files)}) "
         f"WHERE model = {text(spec.name)}"
     )
-
-
-def _from_log(spec: ModelSpec, name: str) -> str:
-    match column_type(spec, name):
-        case "string":
-            return f"texts[{text(name)}]"
-        case "time":
-            return f"epoch(TRY_CAST(texts[{text(name)}] AS TIMESTAMPTZ))"
-        case _:
-            return f"numbers[list_position(features, {text(name)})]"
 
 
 def _batch(
@@ -162,7 +118,7 @@ def _batch(
 ) -> str:
     """Batch predictions; what a slice needs beside them comes from the entity rows."""
     row_id = quoted(spec.rows.row_id)
-    keys = [e.name for view in spec.features.views for e in view.entities if e.name in names]
+    keys = [name for name in spec.keys if name in names]
     entity = ", ".join(
         f"{text(name)}: p.{quoted(name)}::VARCHAR"
         for name in dict.fromkeys([*keys, spec.rows.row_id])

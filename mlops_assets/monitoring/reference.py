@@ -19,10 +19,11 @@ from mlops_assets.core.performance import classification_performance, regression
 from mlops_assets.core.profile import Profile, as_dict, of_dict
 from mlops_assets.engines.profiles import DayProfiles, daily_profiles, reference_profiles
 from mlops_assets.errors import ArtifactError, DataError, RegistryError
-from mlops_assets.monitoring.predictions import DERIVED, OUTPUTS, column_type, level_sql
+from mlops_assets.monitoring.predictions import DERIVED, OUTPUTS
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.lake import Lake, quoted, text
+from mlops_assets.stores.logged import column_type, level_sql
 from mlops_assets.stores.registry import ModelVersion
 from mlops_assets.stores.training_sets import SPLIT, TrainingSet
 from mlops_assets.tables import EVENT_TIME

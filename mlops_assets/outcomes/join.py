@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlops_assets.errors import DataError
-from mlops_assets.monitoring.predictions import OUTPUTS, column_type, level_sql
+from mlops_assets.monitoring.predictions import OUTPUTS
 from mlops_assets.stores.inference_log import PREDICTIONS
 from mlops_assets.stores.lake import quoted, text
 from mlops_assets.stores.live_log import living
+from mlops_assets.stores.logged import key_sets, same_entity, slice_sql
 from mlops_assets.stores.outcomes_log import OUTCOMES
 from mlops_assets.tables import EVENT_TIME
 
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_assets.platform import Platform
-    from mlops_assets.spec import ModelSpec, Slice
-    from mlops_assets.stores.rollouts import Kept
+    from mlops_assets.spec import ModelSpec
 
 DAY = dt.timedelta(days=1)
 _NUMBERS = ("int", "float", "time")
@@ -88,41 +88,13 @@ def refuse_unknown_entities(spec: "ModelSpec") -> None:
     Raises:
         DataError: when a key of the entities is dropped from the log.
     """
-    dropped = sorted(set(keys_of(spec)) & set(spec.serving.dropped))
+    dropped = sorted(set(spec.keys) & set(spec.serving.dropped))
     if dropped:
         raise DataError(
             f"no data: the log of {spec.name!r} drops {', '.join(dropped)}",
             expected="the keys of the entities, plain or hashed: arms are drawn by entity",
             do="name them under `hashed` in the serving policy instead of `dropped`",
         )
-
-
-def keys_of(spec: "ModelSpec") -> tuple[str, ...]:
-    """Keys that arms are drawn by, each once, in the order in which the server joins them."""
-    keys = (entity.name for view in spec.features.views for entity in view.entities)
-    return tuple(dict.fromkeys(keys))
-
-
-def span(platform: "Platform", kept: "Kept") -> tuple[dt.datetime, dt.datetime | None]:
-    """When a rollout or an experiment began and ended, by its entries of the ledger.
-
-    In the time that predictions are logged in, which the settings may have set to one of the past.
-
-    Returns:
-        Its beginning, and its end; None while it is open.
-    """
-    name, since, until = kept.traffic.id, kept.entered, None
-    for entry in platform.ledger.entries(kept.model, actions=("rollout", "experiment", "conclude")):
-        if name not in (entry.evidence.get("rollout"), entry.evidence.get("experiment")):
-            continue
-        if entry.action == "conclude":
-            until = dt.datetime.fromisoformat(str(entry.evidence.get("until", entry.time)))
-        else:
-            since = dt.datetime.fromisoformat(str(entry.evidence.get("since", entry.time)))
-    if until is None and not kept.traffic.is_open:
-        until = kept.entered
-    now = platform.settings.now
-    return (since if now is None else min(since, now)), until
 
 
 def moment(time: dt.datetime) -> str:
@@ -142,7 +114,7 @@ def _served(
     parts = [
         f"CASE WHEN map_contains(entity, {text(key)}) "
         f"THEN {text(f'{key}=')} || coalesce(entity[{text(key)}], 'None') END"
-        for key in keys_of(spec)
+        for key in spec.keys
     ]
     unit = f"nullif(concat_ws(chr(31), {', '.join(parts)}), '')" if parts else "NULL::VARCHAR"
     columns = [
@@ -156,7 +128,9 @@ def _served(
         *(f"outputs[{text(name)}] AS {quoted(name)}" for name in OUTPUTS[spec.task]),
     ]
     if slices:
-        columns += [f"{_level(spec, one)} AS {quoted(f'slice:{one.name}')}" for one in spec.slices]
+        columns += [
+            f"{slice_sql(spec, one)} AS {quoted(f'slice:{one.name}')}" for one in spec.slices
+        ]
     bounds = [
         f"model = {text(spec.name)}",
         f"arm IN ({', '.join(map(text, arms))})",
@@ -164,21 +138,6 @@ def _served(
         *([f"{quoted(EVENT_TIME)} <= {moment(until)}"] if until else []),
     ]
     return f"SELECT {', '.join(columns)} FROM {PREDICTIONS.name} WHERE {' AND '.join(bounds)}"
-
-
-def _level(spec: "ModelSpec", one: "Slice") -> str:
-    """SQL of the level of a row: of an input that was logged, or of a key of the entity."""
-    name, kind = text(one.of), column_type(spec, one.of)
-    key = f"entity[{name}]"
-    if one.of not in spec.inputs:
-        value = f"try_cast({key} AS DOUBLE)" if kind in _NUMBERS else key
-    elif kind == "string":
-        value = f"texts[{name}]"
-    elif kind == "time":
-        value = f"epoch(try_cast(texts[{name}] AS TIMESTAMPTZ))"
-    else:
-        value = f"numbers[list_position(features, {name})]"
-    return level_sql(one, value, kind)
 
 
 def _delivered(
@@ -198,21 +157,9 @@ def _delivered(
 
 def _told(connection: "duckdb.DuckDBPyConnection") -> str:
     """Outcomes by id, and by each set of keys that an entity was named by."""
-    columns = f's.prediction_id, d.{quoted(EVENT_TIME)} AS known_at, d.label, d."values"'
-    rows = connection.execute(
-        "SELECT DISTINCT list_sort(map_keys(entity)) AS keys FROM delivered "
-        "WHERE prediction_id IS NULL AND len(map_keys(entity)) > 0 ORDER BY keys"
-    ).fetchall()
-    parts = [
-        f"SELECT {columns} FROM delivered d JOIN served s "
-        "ON s.prediction_id = d.prediction_id WHERE s.ok"
-    ]
-    for (keys,) in rows:
-        same = " AND ".join(f"s.entity[{text(key)}] = d.entity[{text(key)}]" for key in keys)
-        parts.append(
-            f"SELECT {columns} FROM delivered d "
-            f"JOIN served s ON s.made_at = d.predicted_at AND {same} "
-            "WHERE s.ok AND d.prediction_id IS NULL "
-            f"AND list_sort(map_keys(d.entity)) = [{', '.join(map(text, keys))}]"
-        )
-    return " UNION ALL ".join(parts)
+    columns = f'p.prediction_id, o.{quoted(EVENT_TIME)} AS known_at, o.label, o."values"'
+    by_id = "p.prediction_id = o.prediction_id"
+    ways = [by_id, *(same_entity(k, "p.made_at") for k in key_sets(connection, "delivered"))]
+    return " UNION ALL ".join(
+        f"SELECT {columns} FROM delivered o JOIN served p ON {way} WHERE p.ok" for way in ways
+    )

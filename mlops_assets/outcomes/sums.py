@@ -15,11 +15,12 @@ from mlops_assets.core import live_calibration
 from mlops_assets.core.rollout import PERCENT, Rollout
 from mlops_assets.core.routing import CANARY, CHAMPION, CONTROL, CONTROL_START
 from mlops_assets.core.sequential import Sums
-from mlops_assets.outcomes.join import joined, span
+from mlops_assets.outcomes.join import joined
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts.canary import BRIER, CALIBRATION, METRIC, OUTSIDE, TRAFFIC_STAGE
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.lake import quoted, text
+from mlops_assets.stores.logged import usable_label
 from mlops_assets.stores.rollouts import Counted, Kept
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def sums_of(platform: Platform, spec: ModelSpec, kept: Kept) -> dict[Counted, Su
 
 def _starts(platform: Platform, kept: Kept) -> dict[str, dt.datetime]:
     """From when on the rows of each arm count."""
-    since, _ = span(platform, kept)
+    since, _ = platform.rollouts.span(kept, platform.settings.now)
     found = dict.fromkeys((CANARY, CONTROL), since)
     if isinstance(kept.traffic, Rollout) and kept.traffic.share > CONTROL_START:
         found[CHAMPION] = since if platform.settings.now else max(since, _widened(platform, kept))
@@ -80,11 +81,6 @@ def _widened(platform: Platform, kept: Kept) -> dt.datetime:
         if entry.evidence.get("rollout") == kept.traffic.id and share * PERCENT > CONTROL_START:
             return entry.time
     return kept.entered
-
-
-def usable(spec: ModelSpec) -> str:
-    """Condition that a label is one of the task."""
-    return "label IN (0, 1)" if spec.task == "binary" else "label IS NOT NULL AND isfinite(label)"
 
 
 def _of_labels(
@@ -102,7 +98,7 @@ def _of_labels(
     rows = connection.sql(
         "WITH last AS (SELECT prediction_id, "
         "max(struct_pack(known_at := known_at, label := label)).label AS label "
-        f"FROM told WHERE {usable(spec)} GROUP BY prediction_id) "
+        f"FROM told WHERE {usable_label(spec)} GROUP BY prediction_id) "
         f"SELECT arm, {score} AS score, label, ({outside})::DOUBLE AS outside "
         f"FROM firsts JOIN last USING (prediction_id) ORDER BY arm, prediction_id"
     ).to_arrow_table()

@@ -44,8 +44,8 @@ MOST_BOUNDS = 10
 """Bounds that a rollout is judged by in all: each gets its part of the level from the start."""
 
 UNUSED_BOUNDS = 2
-"""Of these, those beyond errors and score in the shadow, errors, score and slow in traffic, outside,
-brier and calibration; metrics use one."""
+"""Of these, those beyond errors and score in the shadow, errors, score and slow in traffic,
+outside, brier and calibration; metrics use one."""
 
 EXPECTED_ERRORS = 0.005
 

@@ -4,20 +4,21 @@ From the lake and from log files that are still open, so that nobody has to wait
 The numbers are computed in `core.disagreement`.
 """
 
+import datetime as dt
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 from mlops_assets.core.disagreement import Disagreement, disagreements
 from mlops_assets.errors import DataError
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts.canary import SHADOW
-from mlops_assets.spec import ModelSpec, Slice
-from mlops_assets.stores.lake import text
+from mlops_assets.spec import ModelSpec
+from mlops_assets.stores.inference_log import PREDICTIONS
+from mlops_assets.stores.lake import quoted, text
 from mlops_assets.stores.live_log import living
-
-LOG = "inference_log"
-"""Folder of the log, below the home."""
+from mlops_assets.stores.logged import slice_sql
+from mlops_assets.stores.rollouts import Kept
+from mlops_assets.tables import EVENT_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +51,34 @@ class ShadowReport:
         }
 
 
-def shadow_report(platform: Platform, spec: ModelSpec, version: str) -> ShadowReport:
-    """Compare what a version said in the shadow with what was answered.
+def shadow_report(platform: Platform, spec: ModelSpec, kept: Kept) -> ShadowReport:
+    """Compare what a version said in the shadow of a rollout with what was answered.
 
     Args:
         platform: the stores.
         spec: the model.
-        version: the version that was, or is, the shadow.
+        kept: the rollout.
 
     Raises:
         DataError: when no row was answered and scored by the shadow.
     """
+    (version,) = kept.traffic.versions
     binary = spec.task == "binary"
     score = f"outputs[{text('probability' if binary else 'forecast')}]"
-    slices = ", ".join(f"{_level(one)} AS {text(one.name)}" for one in spec.slices)
-    of_model = f"FROM inference_log WHERE model = {text(spec.name)}"
-    with living(platform.settings.root / LOG, platform.lake) as connection:
+    slices = "".join(f", {slice_sql(spec, one)} AS {quoted(one.name)}" for one in spec.slices)
+    since, _ = platform.rollouts.span(kept, platform.settings.now)
+    of_model = (
+        f"FROM {PREDICTIONS.name} WHERE model = {text(spec.name)} "
+        f"AND {quoted(EVENT_TIME)} >= {text(since.isoformat())}::TIMESTAMPTZ"
+    )
+    folder, first = platform.settings.root / PREDICTIONS.name, since.astimezone(dt.UTC).date()
+    with living(folder, platform.lake, first=first) as connection:
         rows = connection.sql(
-            f"WITH said AS (SELECT prediction_id, status, {score} AS score {of_model} "
-            f"AND arm = {text(SHADOW)} AND version = {text(version)}), "
-            f"answered AS (SELECT * {of_model} AND arm <> {text(SHADOW)} AND status = 'ok') "
-            f"SELECT said.prediction_id, said.status = 'ok' AS scored, said.score AS shadow, "
-            f"a.{score} AS answered{', ' if slices else ''}{slices} "
-            f"FROM said JOIN answered a USING (prediction_id) ORDER BY prediction_id"
+            f"WITH said AS (SELECT prediction_id, status = 'ok' AS scored, {score} AS shadow "
+            f"{of_model} AND arm = {text(SHADOW)} AND version = {text(version)}), "
+            f"answers AS (SELECT prediction_id, {score} AS answered{slices} "
+            f"{of_model} AND arm <> {text(SHADOW)} AND status = 'ok') "
+            "SELECT * FROM said JOIN answers USING (prediction_id) ORDER BY prediction_id"
         ).to_arrow_table()
     scored = rows.filter(rows["scored"])
     if not scored.num_rows:
@@ -95,31 +101,3 @@ def shadow_report(platform: Platform, spec: ModelSpec, version: str) -> ShadowRe
         found,
         scored["prediction_id"][found[0].worst_row].as_py(),
     )
-
-
-def _level(one: Slice) -> str:
-    """SQL of the level of a row: of a feature, or of a key that was sent along."""
-    name = text(one.of)
-    number = f"a.numbers[list_position(a.features, {name})]"
-    if not one.edges:
-        # Numbers look as they do elsewhere: 3 and not 3.0.
-        plain = f"CASE WHEN {number} = floor({number}) THEN {number}::BIGINT::VARCHAR "
-        plain += f"ELSE {number}::VARCHAR END"
-        return f"coalesce(a.texts[{name}], a.entity[{name}], {plain}, 'unknown')"
-    value = f"coalesce({number}, try_cast(a.entity[{name}] AS DOUBLE))"
-    bands = " ".join(
-        f"WHEN {value} < {edge!r} THEN {text(label)}"
-        for edge, label in zip(one.edges, _bands(one.edges), strict=False)
-    )
-    last = text(_bands(one.edges)[-1])
-    return f"CASE WHEN {value} IS NULL THEN 'unknown' {bands} ELSE {last} END"
-
-
-def _bands(edges: tuple[float, ...]) -> list[str]:
-    """The names of the bands between edges.
-
-    >>> _bands((10.0, 20.0))
-    ['below 10', '10 to 20', '20 and above']
-    """
-    middle = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
-    return [f"below {edges[0]:g}", *middle, f"{edges[-1]:g} and above"]

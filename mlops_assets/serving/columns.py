@@ -195,19 +195,13 @@ def input_columns(spec: ModelSpec) -> tuple[Column, ...]:
     return (*categories, *spec.features.features)
 
 
-def key_names(spec: ModelSpec) -> tuple[str, ...]:
-    """Keys of the entity that a row of the model is about, each once."""
-    keys = (entity.name for view in spec.features.views for entity in view.entities)
-    return tuple(dict.fromkeys(keys))
-
-
 def feature_rows(spec: ModelSpec) -> RowSchema:
     """Rows that carry all inputs of the model; keys may be there, so that arms are sticky."""
     columns = input_columns(spec)
     known = {column.name for column in columns}
     return RowSchema(
         tuple(map(Check, columns)),
-        _checks(spec, [name for name in (*key_names(spec), spec.rows.row_id) if name not in known]),
+        _checks(spec, [name for name in (*spec.keys, spec.rows.row_id) if name not in known]),
     )
 
 
@@ -219,7 +213,7 @@ def entity_rows(spec: ModelSpec, overrides: Sequence[str]) -> RowSchema:
         overrides: features that a row may give, instead of those that are read.
     """
     asked = [name for request in spec.features.request for name in _names(request.inputs)]
-    names = tuple(dict.fromkeys([*key_names(spec), *spec.categories, *asked]))
+    names = tuple(dict.fromkeys([*spec.keys, *spec.categories, *asked]))
     optional = [spec.rows.row_id] if spec.rows.row_id not in names else []
     given = {f.name: Check(f) for f in spec.features.features if f.name in overrides}
     return RowSchema(tuple(_checks(spec, names).values()), {**_checks(spec, optional), **given})

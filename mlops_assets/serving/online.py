@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.errors import ContractError, DataError
-from mlops_assets.serving.columns import key_names
 from mlops_assets.serving.refusals import Refusal
 from mlops_assets.serving.watch import Watch
 from mlops_assets.spec import ModelSpec
@@ -68,7 +67,7 @@ class OnlineFeatures:
     )
 
     def __post_init__(self) -> None:
-        self._keys = key_names(self.spec)
+        self._keys = self.spec.keys
         stored = [(f.name, v) for v in self.spec.features.views for f in self.spec.features.used(v)]
         self._ttl = {name: view.ttl for name, view in stored}
 

@@ -160,8 +160,7 @@ def _entity(spec: ModelSpec, given: Any, field: str) -> dict[str, Any]:
 
 
 def _key_columns(spec: ModelSpec) -> list[Column]:
-    keys = [entity.name for view in spec.features.views for entity in view.entities]
-    names = dict.fromkeys([*keys, spec.rows.row_id])
+    names = dict.fromkeys([*spec.keys, spec.rows.row_id])
     return [spec.rows.column(name) for name in names]
 
 

@@ -15,7 +15,7 @@ from mlops_assets.core.routing import BUCKETS, bucket
 from mlops_assets.errors import DataError
 from mlops_assets.rollouts.canary import SHADOW
 from mlops_assets.serving.arms import Outputs, Part, part_of, routed
-from mlops_assets.serving.columns import RowSchema, entity_rows, feature_rows, key_names
+from mlops_assets.serving.columns import RowSchema, entity_rows, feature_rows
 from mlops_assets.serving.evidence import Evidence
 from mlops_assets.serving.model_cache import ModelCache, Serving
 from mlops_assets.serving.online import OnlineFeatures, lacks_needed
@@ -93,7 +93,7 @@ class ModelRows:
     def __init__(self, spec: ModelSpec, online: OnlineFeatures) -> None:
         self.spec, self.online = spec, online
         self.inputs = spec.inputs
-        self.keys = key_names(spec)
+        self.keys = spec.keys
         self.features: RowSchema = feature_rows(spec)
         self.entities: RowSchema = entity_rows(spec, spec.serving.overrides)
         self._asked = [check.name for check in self.entities.required]

@@ -125,7 +125,7 @@ CLAIMS = Table(
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
-"""Who counts which entity of an arm, by a hash of it, while a rollout is open: whoever came first."""
+"""Who counts which entity of an arm, by a hash of it, while a rollout is open: who came first."""
 
 VERSION_TABLE = "ledger_version"
 """Where Alembic keeps which migration was the last: MLflow or Dagster may live in the database."""

@@ -110,6 +110,32 @@ class Rollouts:
         with self._ledger.database.reading() as connection:
             return _found(connection, select(ROLLOUTS).where(ROLLOUTS.c.id == name), name)
 
+    def span(self, kept: Kept, now: datetime | None = None) -> tuple[datetime, datetime | None]:
+        """When a rollout or an experiment began and ended, by its entries of the ledger.
+
+        In the time that predictions are logged in, which the settings may have set to one of the
+        past.
+
+        Args:
+            kept: the rollout or experiment.
+            now: the present that the settings say.
+
+        Returns:
+            Its beginning, and its end; None while it is open.
+        """
+        name, since, until = kept.traffic.id, kept.entered, None
+        told = self._ledger.entries(kept.model, actions=("rollout", "experiment", "conclude"))
+        for entry in told:
+            if name not in (entry.evidence.get("rollout"), entry.evidence.get("experiment")):
+                continue
+            if entry.action == "conclude":
+                until = datetime.fromisoformat(str(entry.evidence.get("until", entry.time)))
+            else:
+                since = datetime.fromisoformat(str(entry.evidence.get("since", entry.time)))
+        if until is None and not kept.traffic.is_open:
+            until = kept.entered
+        return (since if now is None else min(since, now)), until
+
     def begin(self, traffic: Traffic, champion: str, record: Record) -> Kept:
         """Keep a new rollout or experiment.
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,16 @@ from mlops_assets.settings import Settings
 from mlops_assets.spec import ModelSpec, Slice
 from mlops_assets.stores.inference_compaction import compact
 from mlops_assets.stores.inference_log import InferenceLog, Prediction
+from mlops_assets.stores.rollouts import Kept
 from mlops_assets_tests.shop_world import returns
-from mlops_assets_tests.stores.log_world import prediction
+from mlops_assets_tests.stores.log_world import NOON, prediction
 
 
 class World:
     def __init__(self, home: Path) -> None:
         home.mkdir()
         self.platform = Platform(Settings(home=home))
-        slices = (Slice(name="shop"), Slice(name="size"), Slice(name="amount", edges=(10.0,)))
+        slices = (Slice(name="shop"), Slice(name="size"), Slice(name="amount_last", edges=(10.0,)))
         spec = returns(home).model_copy(update={"slices": slices, "threshold": 0.5})
         self.spec: ModelSpec = spec
         self.folder = home / "inference_log"
@@ -43,15 +45,21 @@ class World:
                 version=number,
                 arm=arm,
                 entity={"shop": row.get("shop", "a"), "size": row.get("size", 3)},
-                features={"amount": row.get("amount", 1.0)},
+                features={"amount_last": row.get("amount", 1.0)},
                 outputs={} if output is None else {"probability": output},
                 status="refused" if output is None else "ok",
             )
 
         self.log.append_all([said("champion", "1", score), said("shadow", version, shadow)])
 
-    def report(self, version: str = "2") -> Any:
-        return shadow_report(self.platform, self.spec, version)
+    def begin(self, name: str = "r", version: str = "2") -> Kept:
+        said = {"rollout": name, "since": NOON.isoformat()}
+        who = {"actor": "ann", "reason": "why"}
+        record = Record(action="rollout", model="returns", version=version, evidence=said, **who)
+        return self.platform.rollouts.begin(Rollout(name, version, name), "1", record)
+
+    def report(self) -> Any:
+        return shadow_report(self.platform, self.spec, self.begin())
 
 
 @pytest.fixture
@@ -78,9 +86,9 @@ def test_rows_of_lake_and_open_files_are_compared_by_id_and_slice(world: World) 
         ("shop", "a"): (1, 0.1),
         ("shop", "b"): (2, 0.1),
         ("size", "3"): (3, 0.1),
-        ("amount", "below 10"): (1, 0.1),
-        ("amount", "10 and above"): (1, 0.4),
-        ("amount", "unknown"): (1, -0.2),
+        ("amount_last", "below 10"): (1, 0.1),
+        ("amount_last", "10 and above"): (1, 0.4),
+        ("amount_last", "unknown"): (1, -0.2),
     }
     assert found.found[0].decisions_differ == pytest.approx(1 / 3)
     assert found.found[0].rank_correlation == pytest.approx(0.5)
@@ -104,8 +112,7 @@ def test_the_command_shows_the_newest_shadow(world: World, monkeypatch: pytest.M
 
     monkeypatch.setattr(commands, "opened", lambda model: (world.platform, world.spec))
     assert isinstance(said().exception, RolloutError)
-    record = Record(action="rollout", model="returns", actor="ann", reason="why", version="2")
-    world.platform.rollouts.begin(Rollout("r", "2", "r"), "1", record)
+    world.begin()
     for at in range(4):
         world.answer(f"p{at}", at / 10, at / 10 + 0.01 * at)
     document = json.loads(said("--json").output)
@@ -115,4 +122,12 @@ def test_the_command_shows_the_newest_shadow(world: World, monkeypatch: pytest.M
     assert "version 2 of returns in shadow" in shown
     assert "1.000" in shown
     assert "the worst is the prediction p3" in shown
-    assert isinstance(said("--version", "9").exception, DataError)
+    assert isinstance(said("--version", "9").exception, RolloutError)
+
+
+def test_what_was_shown_to_it_before_its_rollout_is_no_part(world: World) -> None:
+    for arm, number in (("champion", "1"), ("shadow", "2")):
+        row = {"model": "returns", "arm": arm, "version": number}
+        world.log.append(prediction("a", NOON - timedelta(hours=1), **row))
+    with pytest.raises(DataError, match="no data"):
+        world.report()

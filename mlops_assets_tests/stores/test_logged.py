@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mlops_assets.core.levels import levels
-from mlops_assets.monitoring.predictions import level_sql
+from mlops_assets.stores.logged import level_sql
 from mlops_assets.spec import Slice
 
 
