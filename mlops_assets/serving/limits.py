@@ -121,7 +121,7 @@ class Guard:
             raise Refusal(
                 "a body that did not arrive in time" if slow_client else "a request that took long",
                 expected=f"at most {self._options.request_seconds:g} seconds",
-                do="send it again" if slow_client else "send fewer rows at one time",
+                do="send it again" if slow_client else "send fewer rows at one time, or ask later",
                 status=408 if slow_client else 503,
                 retry_after=None if slow_client else 1,
             ) from None
@@ -153,7 +153,8 @@ class _Call:
         self.path: str = scope["path"]
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.status, self.received = 0, False
+        # Only of a POST a body is waited for.
+        self.status, self.received = 0, self.method != "POST"
         self.limit_of_body: asyncio.Timeout | None = None
         self._left, self._most = most_bytes, most_bytes
         length = self.headers.get(b"content-length", b"0")

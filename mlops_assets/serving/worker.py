@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import cached_property
 from typing import TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from mlops_assets.monitoring.newest import newest
 from mlops_assets.platform import Platform
@@ -39,6 +39,9 @@ INFERENCE_LOG, OUTCOMES_LOG = "inference_log", "outcomes_log"
 
 MONITOR_SECONDS = 60.0
 """Pause between two looks at the newest numbers of the monitors."""
+
+MOST_THREADS = 40
+"""Threads that predict at one time in a worker."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -133,6 +136,11 @@ class Worker:
         self.in_work += places
         self.metrics.in_work.set(self.in_work)
 
+    @cached_property
+    def _threads(self) -> CapacityLimiter:
+        """The threads of predictions: those that hang keep no look and no move from its own."""
+        return CapacityLimiter(MOST_THREADS)
+
     async def do(self, work: Callable[[], T], rows: int, *, online: bool = False) -> T:
         """Do the work of a request: at once when it is short, else beside other requests.
 
@@ -147,7 +155,7 @@ class Worker:
                 raise TimeoutError
             return work()
 
-        thread = asyncio.ensure_future(to_thread.run_sync(begun))
+        thread = asyncio.ensure_future(to_thread.run_sync(begun, limiter=self._threads))
         try:
             return await asyncio.shield(thread)
         except asyncio.CancelledError:

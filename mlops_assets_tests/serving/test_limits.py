@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from anyio import to_thread
 
 from mlops_assets.errors import DataError, RolloutError
 from mlops_assets.platform import Platform
@@ -20,7 +19,8 @@ from mlops_assets.serving import auth
 from mlops_assets.serving.model_cache import ModelCache
 from mlops_assets.serving.options import ServeOptions
 from mlops_assets.serving.predictor import Predictor
-from mlops_assets.serving.worker import Worker
+from mlops_assets.serving.worker import MOST_THREADS, Worker
+from mlops_assets.stores.rollouts import Rollouts
 from mlops_assets_tests.serving.running import PATIENCE, Client, in_thread, wait_for
 from mlops_assets_tests.serving.shop_home import FEATURES, KNOWN, specs_in
 
@@ -155,11 +155,13 @@ def test_a_request_that_was_given_up_has_its_place_until_its_thread_ends(
         assert client.post(PREDICT, ROW).status == 200
 
 
-def test_work_that_no_thread_has_begun_is_not_begun_when_nobody_waits(worker: Worker) -> None:
-    go, begun = threading.Event(), list[str]()
+def test_work_that_no_thread_has_begun_is_not_begun_when_nobody_waits(
+    shop: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops_assets.serving.worker.MOST_THREADS", 1)
+    worker, go, begun = worker_of(shop), threading.Event(), list[str]()
 
     async def ask() -> None:
-        to_thread.current_default_thread_limiter().total_tokens = 1
         first = asyncio.ensure_future(worker.do(lambda: go.wait(PATIENCE), 100))
         second = asyncio.ensure_future(worker.do(lambda: begun.append("second"), 100))
         await asyncio.sleep(0)  # both have asked for the only thread
@@ -171,6 +173,25 @@ def test_work_that_no_thread_has_begun_is_not_begun_when_nobody_waits(worker: Wo
 
     asyncio.run(ask())
     assert (begun, worker.in_work) == ([], 0)
+
+
+def test_predictions_that_hang_keep_no_operator_waiting(
+    shop: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, go = worker_of(shop, request_seconds=0.5, poll_seconds=0.05), threading.Event()
+    looked: list[int] = []
+    monkeypatch.setattr(Predictor, "predict", lambda *_: go.wait(PATIENCE))
+    with in_thread(worker) as client:
+        try:
+            with asking(client, PREDICT, MANY, MOST_THREADS) as found:
+                wait_for(lambda: in_work(client) == MOST_THREADS)
+                assert client.get("/models/returns/rollout").status == 200
+                monkeypatch.setattr(worker, "look", lambda: looked.append(1))
+                wait_for(lambda: looked)
+            assert found == [503] * MOST_THREADS
+            assert client.get("/models/returns/rollout").status == 200
+        finally:
+            go.set()
 
 
 def test_a_move_that_was_begun_is_answered_however_long_it_takes(
@@ -196,6 +217,19 @@ def test_a_move_that_was_begun_is_answered_however_long_it_takes(
         finally:
             go.set()
         assert found == [409]
+
+
+def test_a_look_that_takes_long_is_no_matter_of_its_body(
+    shop: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    with in_thread(worker_of(shop, request_seconds=0.5, poll_seconds=3600)) as client:
+        monkeypatch.setattr(Rollouts, "last", lambda *_: go.wait(PATIENCE))
+        try:
+            found = client.get("/models/returns/rollout")
+        finally:
+            go.set()
+    assert (found.status, found.json["found"]) == (503, "a request that took long")
 
 
 def test_requests_are_counted_by_the_addresses_that_are_declared(client: Client) -> None:
