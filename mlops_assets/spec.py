@@ -145,6 +145,8 @@ class Metric(Declaration):
         unit: its unit, for reports.
         per_entity: what an entity brings: the total of its values so far, or their mean.
         least: smallest difference per entity that matters, in the unit; None when each does.
+        column: column of the entity rows that has the value, known with the label: replayed traffic
+            sends it. Empty when only those who send outcomes know it.
     """
 
     name: str
@@ -152,6 +154,7 @@ class Metric(Declaration):
     unit: str = ""
     per_entity: Literal["total", "mean"] = "total"
     least: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    column: str = ""
 
     @field_validator("name")
     @classmethod
@@ -302,9 +305,17 @@ class ModelSpec(Declaration):
             needed += [entity.name for entity in view.entities]
         for request in self.features.request:
             needed += [column.name for column in request.inputs]
-        for name in needed:
+        values = [metric.column for metric in self.metrics if metric.column]
+        for name in (*needed, *values):
             self.rows.column(name)
-        if told := sorted({self.label.column, self.label.known_at} & set(self.inputs)):
+        if words := [one for one in values if self.rows.column(one).type not in ("int", "float")]:
+            raise DeclarationError(
+                f"metrics of {self.name!r} have the values of {', '.join(words)}",
+                expected="columns of numbers",
+                do="name the columns that have the values",
+            )
+        known = {self.label.column, self.label.known_at, *values}
+        if told := sorted(known & set(self.inputs)):
             raise DeclarationError(
                 f"the model {self.name!r} has {', '.join(told)} among its inputs",
                 expected="inputs that are known before the label is",

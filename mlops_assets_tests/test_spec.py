@@ -13,6 +13,7 @@ from mlops_assets.spec import (
     FoldPolicy,
     GatePolicy,
     Label,
+    Metric,
     ModelSpec,
     Search,
     Slice,
@@ -207,3 +208,14 @@ def test_a_first_back_off_above_the_longest_is_refused() -> None:
 def test_a_rollout_ends_with_all_of_the_traffic() -> None:
     with pytest.raises(DeclarationError, match="ends at 50%"):
         RolloutPolicy(steps=(5, 50))
+
+
+def test_a_metric_of_a_column_that_is_no_number_or_an_input_is_refused(tmp_path: Path) -> None:
+    def with_metric(column: str) -> ModelSpec:
+        return returns(tmp_path, metrics=(Metric(name="m", better="higher", column=column),))
+
+    assert with_metric("size").metrics[0].column == "size"
+    with pytest.raises(DeclarationError, match="the values of shop"):
+        with_metric("shop")
+    with pytest.raises(UnknownNameError):
+        with_metric("nothing")

@@ -274,7 +274,7 @@ def aims_of(spec: ModelSpec, metrics: Sequence[str]) -> tuple[Aim, ...]:
                     do=f'add metrics=(Metric(name="{name}", better="higher"),)',
                 )
             raise UnknownNameError.of("metric", name, known)
-    return tuple(Aim(**known[name].model_dump()) for name in metrics)
+    return tuple(Aim(**known[name].model_dump(exclude={"column"})) for name in metrics)
 
 
 def _refuse_no_split(arms: Sequence[Arm], exposed: float) -> None:

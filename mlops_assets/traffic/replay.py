@@ -226,7 +226,14 @@ class Replay:
         """Say what became of predictions; where one of them is refused, the others still count."""
         # Without the time at which it became known: the server stamps it with the clock by which
         # it stamped the prediction, and by the clock of the data it would be known years before.
-        told = [{"prediction_id": found, "label": row.label} for found, row in batch]
+        told = [
+            {
+                "prediction_id": found,
+                "label": row.label,
+                **({"values": dict(row.values)} if row.values else {}),
+            }
+            for found, row in batch
+        ]
         answer = self._ask(OUTCOMES, {"outcomes": told}, len(batch))
         if answer is None:
             return

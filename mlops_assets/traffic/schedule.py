@@ -6,7 +6,7 @@ Pure: no clock, no network. Where rows come from is in `source`; sending is the 
 import heapq
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ class Row:
         body: what the request says of it.
         label: what became of it.
         known_at: when the label became known; None where it never does.
+        values: what it brought, by name of the metric, known with the label.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Row:
     body: Mapping[str, Any]
     label: Any = None
     known_at: datetime | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

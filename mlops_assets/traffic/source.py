@@ -67,6 +67,7 @@ def rows_of(table: "pa.Table", spec: ModelSpec, by: By) -> Iterator[Row]:
     names = [check.name for check in schema.required]
     # Keys and row id, where they are no inputs: arms are sticky, and the log knows the row.
     names += [name for name in schema.optional if name in table.column_names]
+    brought = [(metric.name, metric.column) for metric in spec.metrics if metric.column]
     number = 0
     for part in table.to_batches(max_chunksize=CHUNK):
         for row in part.to_pylist():
@@ -78,6 +79,7 @@ def rows_of(table: "pa.Table", spec: ModelSpec, by: By) -> Iterator[Row]:
                 body={name: row[name] for name in names},
                 label=label if comes else None,
                 known_at=known_at if comes else None,
+                values={n: float(row[c]) for n, c in brought if comes and not _missing(row[c])},
             )
             number += 1
 

@@ -92,6 +92,15 @@ def test_a_label_that_never_comes_is_counted_and_not_posted() -> None:
     assert stub.outcomes() == []
 
 
+def test_what_it_brought_is_posted_with_the_label() -> None:
+    [row] = made(1)
+    with serving() as stub:
+        replayed(stub, [replace(row, values={"minutes": 3.0})])
+    [one] = stub.of("outcomes")
+    told = {"prediction_id": "p0", "label": 0, "values": {"minutes": 3.0}}
+    assert one.document == {"outcomes": [told]}
+
+
 def test_nothing_is_sent_before_its_time_on_the_sped_up_clock() -> None:
     rows = [replace(row, known_at=row.at + MINUTE / 2) for row in made(4)]
     with serving() as stub:

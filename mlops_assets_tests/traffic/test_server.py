@@ -19,7 +19,7 @@ from mlops_assets.platform import Platform
 from mlops_assets.serving.auth import create, revoke
 from mlops_assets.serving.worker import INFERENCE_LOG, OUTCOMES_LOG
 from mlops_assets.settings import Settings
-from mlops_assets.spec import ModelSpec
+from mlops_assets.spec import Metric, ModelSpec
 from mlops_assets.traffic import source
 from mlops_assets.traffic.client import Server
 from mlops_assets.traffic.options import By, TrafficOptions
@@ -213,6 +213,18 @@ def test_a_request_carries_what_the_server_takes_and_not_the_label(spec: ModelSp
     ]
     told = [(row.label, row.known_at) for row in found]
     assert told == [(1.0, known), (None, None), (None, None)]
+
+
+def test_what_a_metric_counts_comes_with_the_label(spec: ModelSpec) -> None:
+    at = dt.datetime(2024, 1, 3, tzinfo=dt.UTC)
+    spec = spec.model_copy(
+        update={"metrics": (Metric(name="things", better="higher", column="size"),)}
+    )
+    row = {"order_id": "o", "shop": "a", "item": "b", "event_timestamp": at, "known_at": at}
+    rows = [{**row, "size": 3, "returned": 1}, {**row, "size": None, "returned": 1},
+            {**row, "size": 3, "returned": None}]  # fmt: skip
+    found = source.rows_of(pa.Table.from_pylist(rows), spec, "entities")
+    assert [one.values for one in found] == [{"things": 3.0}, {}, {}]
 
 
 def test_a_label_that_is_never_known_does_not_come(spec: ModelSpec) -> None:
