@@ -139,8 +139,7 @@ class Evidence:
         """
         if not compared(table, arm):
             return
-        # Above half of the traffic a canary has no control of its size beside it.
-        drawn = any(route.arm.name == CONTROL for route in table.routes)
+        drawn = _drawn_alike(table)
         with self._lock:
             seen = self._arm(table.rollout, TRAFFIC_STAGE, arm)
             for at, mark in enumerate(_marks(table.rollout, entities)):
@@ -151,10 +150,12 @@ class Evidence:
         """Count rows that the version of an arm refused, by their entities."""
         if not compared(table, arm):
             return
+        # Who is refused was drawn as others are: a version that refuses all breaks no split.
+        drawn = _drawn_alike(table)
         with self._lock:
             seen = self._arm(table.rollout, TRAFFIC_STAGE, arm)
             for mark in _marks(table.rollout, entities):
-                seen.observe(mark, None, False)
+                seen.observe(mark, None, False, drawn)
 
     def shadowed(
         self,
@@ -234,6 +235,11 @@ class Evidence:
         if found is None:
             found = self._arms[key] = _Arm()
         return found
+
+
+def _drawn_alike(table: RoutingTable) -> bool:
+    """Whether canary and control are of one size: above half of the traffic there is no control."""
+    return any(route.arm.name == CONTROL for route in table.routes)
 
 
 def _marks(rollout: str, entities: Sequence[str]) -> list[int | None]:

@@ -15,6 +15,7 @@ from mlops_assets.experiments import lifecycle
 from mlops_assets.platform import Platform
 from mlops_assets.rollouts import moves
 from mlops_assets.serving import auth
+from mlops_assets.serving.served_model import ServedModel
 from mlops_assets.serving.worker import Worker
 from mlops_assets.serving_policy import RolloutPolicy, ServingPolicy
 from mlops_assets.settings import Settings
@@ -315,6 +316,37 @@ def test_a_version_that_does_not_load_takes_no_traffic_and_its_rollout_is_aborte
     entry = rolling.ledger.entries("returns", actions=("abort",))[-1]
     assert entry.actor == "model server"
     assert words in entry.reason
+
+
+def test_a_canary_that_breaks_on_every_row_is_taken_back(
+    rolling: Platform, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    predict = ServedModel.predict
+
+    def broken(self: ServedModel, given: Any) -> Any:
+        if self.version == "2":
+            raise TypeError
+        return predict(self, given)
+
+    begin(rolling, steps=(50, 100))
+    advance(rolling)
+    worker, first = worker_of(rolling, QUICK), 0
+    with in_thread(worker) as client, caplog.at_level(logging.CRITICAL):
+        followed(worker, rolling)
+        monkeypatch.setattr(ServedModel, "predict", broken)
+        statuses: set[int] = set()
+
+        def aborted() -> bool:
+            nonlocal first
+            first += 20
+            statuses.update(client.post(PREDICT, rows(1, first + at)).status for at in range(20))
+            statuses.add(client.post(PREDICT, rows(20, first)).status)
+            return rolling.rollouts.open("returns") is None
+
+        wait_for(aborted)
+    assert statuses <= {200, 500}
+    entry = rolling.ledger.entries("returns", actions=("abort",))[-1]
+    assert entry.evidence["readings"]["errors"]["finding"] == "harm"
 
 
 def test_a_store_of_models_that_does_not_answer_aborts_nothing(rolling: Platform) -> None:
