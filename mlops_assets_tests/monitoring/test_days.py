@@ -150,6 +150,17 @@ def test_a_feature_that_became_constant_or_null_drifts(
     assert row["null_share"] == (value is None)
 
 
+@pytest.mark.parametrize("value", [1e200, -1.7e308])
+def test_a_value_that_has_no_square_stops_no_monitor(world: World, value: float) -> None:
+    world.predict(0, 150)
+    world.predict(0, 1, change={"amount_last": value}, seed=2)
+    (row,) = whole(world.day(0)["feature_drift"], feature="amount_last")
+    assert (row["outcome"], row["n"]) == ("stable", 151)
+    assert value in (row["minimum"], row["maximum"])
+    (row,) = whole(world.week()["feature_drift"], feature="amount_last")
+    assert (row["outcome"], row["n"]) == ("stable", 151)
+
+
 def test_refused_predictions_are_counted_and_not_judged(world: World) -> None:
     world.predict(0, 200)
     world.predict(0, 50, status="refused", seed=2)

@@ -90,7 +90,12 @@ def monitor_alerts(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
     def monitor_alerts_sensor(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
     ) -> dg.SensorResult | dg.SkipReason:
-        cursor: dict[str, list[str]] = json.loads(context.cursor or "{}")
+        # A cursor of another form begins anew: what was told is not told again.
+        cursor: dict[str, list[str]] = {
+            table: marks
+            for table, marks in json.loads(context.cursor or "{}").items()
+            if isinstance(marks, list)
+        }
         told = read = 0
         for spec in specs:
             fresh = _fresh(platform, spec, cursor)[: MOST_AT_ONCE - read]
