@@ -16,6 +16,7 @@ from mlops_assets.serving.predictor import Asked, Predictor
 from mlops_assets.serving.refusals import Refusal
 from mlops_assets.serving.shadow import Shadowed
 from mlops_assets.stores.inference_log import Prediction
+from mlops_assets_tests.serving.test_evidence import counted
 
 TABLE = canary_table("r", "", 5_000, canary="2", champion="1")
 LIMIT = 50
@@ -74,10 +75,13 @@ class World:
         return self.predictor.predict("m", asked, 0.0, version)
 
     def errors(self, arm: str) -> Sums | None:
-        return self.evidence.totals("r").get(("traffic", arm, "errors"))
+        return counted(self.evidence).get(("traffic", arm, "errors"))
+
+    def drawn(self, arm: str) -> int:
+        return counted(self.evidence)["traffic", arm, "entities"].n
 
     def slow(self, arm: str) -> float:
-        return self.evidence.totals("r")["traffic", arm, "slow"].total
+        return counted(self.evidence)["traffic", arm, "slow"].total
 
 
 @pytest.fixture
@@ -113,6 +117,7 @@ def test_a_version_that_breaks_is_counted_and_logged_and_the_error_goes_on(world
     with pytest.raises(KeyError, match="broken"):
         world.ask({control[0]: -1, canary[0]: -2.0, canary[1]: 1})
     assert (world.errors("canary"), world.errors("control")) == (Sums(2, 1, 1), Sums(1, 1, 1))
+    assert (world.drawn("canary"), world.drawn("control")) == (2, 1)
     assert world.failed == [("m", "1", "control", 1), ("m", "2", "canary", 1)]
     assert [one.status for one in world.records] == ["refused", "refused"]
 
@@ -135,11 +140,11 @@ def test_a_version_that_the_client_named_is_counted_but_not_compared(world: Worl
     with pytest.raises(Refusal):
         world.ask(dict.fromkeys(entities("canary", 2), -1.0), version="2")
     assert world.failed == [("m", "2", "requested", 2)]
-    assert world.evidence.totals("r") == {}
+    assert counted(world.evidence) == {}
 
 
 def test_a_slow_canary_is_slow_and_its_control_is_not(world: World) -> None:
     world.canary.seconds = 2 * LIMIT / 1000
     said = world.ask(dict.fromkeys([*entities("canary", 3), *entities("control", 4)], 1.0))
     assert [one.score for one in said] == [2.0] * 7
-    assert (world.slow("canary"), world.slow("control")) == (3.0, 0.0)
+    assert (world.slow("canary"), world.slow("control")) == (1.0, 0.0)
