@@ -337,7 +337,7 @@ class ModelSpec(Declaration):
         return (*self.categories, *(feature.name for feature in self.features.features))
 
     @property
-    def keys(self) -> tuple[str, ...]:
+    def entity_keys(self) -> tuple[str, ...]:
         """Keys of the entity that a row is about, each once, in the order of the views."""
         keys = (entity.name for view in self.features.views for entity in view.entities)
         return tuple(dict.fromkeys(keys))

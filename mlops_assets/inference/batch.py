@@ -70,7 +70,7 @@ def predict_window(
     joined = with_features(platform, spec, rows)
     fitted = platform.registry.load(version)
     found = tasks.predictions(fitted, joined.select(spec.inputs).to_pandas())
-    kept = dict.fromkeys((spec.rows.row_id, *spec.keys, EVENT_TIME, *spec.inputs))
+    kept = dict.fromkeys((spec.rows.row_id, *spec.entity_keys, EVENT_TIME, *spec.inputs))
     frame = joined.select(list(kept)).to_pandas()
     for name, column in found.items():
         frame[name] = column

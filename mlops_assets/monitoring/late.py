@@ -45,8 +45,7 @@ def stale(platform: Platform, spec: ModelSpec, as_of: dt.datetime) -> Stale:
         spec: the model.
         as_of: the present.
     """
-    policy = spec.monitoring
-    kept = dt.timedelta(policy.windows_kept)
+    kept = dt.timedelta(spec.monitoring.windows_kept)
     files = [
         day
         for day in days_with_predictions(platform, spec)
@@ -54,7 +53,9 @@ def stale(platform: Platform, spec: ModelSpec, as_of: dt.datetime) -> Stale:
     ]
     if not files:
         return Stale((), ())
-    before = [files[0] - dt.timedelta(i) for i in range(policy.trailing_days - 1, 0, -1)]
+    # The week of the first day, and the days that trail it.
+    start = _trailing(spec, _monday(files[0]))[0]
+    before = [start + dt.timedelta(i) for i in range((files[0] - start).days)]
     marks = day_marks(platform, spec, [*before, *files], as_of)
     own = [day for day in files if day in marks]
     if not own:
@@ -66,7 +67,7 @@ def stale(platform: Platform, spec: ModelSpec, as_of: dt.datetime) -> Stale:
     days = [first + dt.timedelta(i) for i in range((last - first).days + 1)]
     held = _held(platform, spec, as_of, marks)
     known = results.marks(platform.lake, spec)
-    mondays = sorted({day - dt.timedelta(day.weekday()) for day in days})
+    mondays = sorted({_monday(day) for day in days})
     known_weeks = results.marks(platform.lake, spec, weekly=True)
     return Stale(
         tuple(
@@ -124,6 +125,10 @@ def _held(
 ) -> _Held:
     batches = {day: found.mark for day, found in platform.lake.days(batch_table(spec)).items()}
     return _Held(as_of, marks, batches, _deliveries(platform.lake), _digests(platform, spec, marks))
+
+
+def _monday(day: dt.date) -> dt.date:
+    return day - dt.timedelta(day.weekday())
 
 
 def _trailing(spec: ModelSpec, day: dt.date) -> list[dt.date]:

@@ -118,7 +118,7 @@ def _batch(
 ) -> str:
     """Batch predictions; what a slice needs beside them comes from the entity rows."""
     row_id = quoted(spec.rows.row_id)
-    keys = [name for name in spec.keys if name in names]
+    keys = [name for name in spec.entity_keys if name in names]
     entity = ", ".join(
         f"{text(name)}: p.{quoted(name)}::VARCHAR"
         for name in dict.fromkeys([*keys, spec.rows.row_id])

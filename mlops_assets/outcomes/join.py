@@ -88,7 +88,7 @@ def refuse_unknown_entities(spec: "ModelSpec") -> None:
     Raises:
         DataError: when a key of the entities is dropped from the log.
     """
-    dropped = sorted(set(spec.keys) & set(spec.serving.dropped))
+    dropped = sorted(set(spec.entity_keys) & set(spec.serving.dropped))
     if dropped:
         raise DataError(
             f"no data: the log of {spec.name!r} drops {', '.join(dropped)}",
@@ -114,7 +114,7 @@ def _served(
     parts = [
         f"CASE WHEN map_contains(entity, {text(key)}) "
         f"THEN {text(f'{key}=')} || coalesce(entity[{text(key)}], 'None') END"
-        for key in spec.keys
+        for key in spec.entity_keys
     ]
     unit = f"nullif(concat_ws(chr(31), {', '.join(parts)}), '')" if parts else "NULL::VARCHAR"
     columns = [

@@ -67,7 +67,7 @@ class Year:
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """The columns that name an entity, by which traffic is dealt out."""
-        return self.spec.keys or (self.spec.rows.row_id,)
+        return self.spec.entity_keys or (self.spec.rows.row_id,)
 
     def between(self, start: dt.date, end: dt.date) -> slice:
         """Positions of the rows from midnight of `start` to midnight of `end`."""

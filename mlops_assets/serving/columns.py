@@ -201,7 +201,7 @@ def feature_rows(spec: ModelSpec) -> RowSchema:
     known = {column.name for column in columns}
     return RowSchema(
         tuple(map(Check, columns)),
-        _checks(spec, [name for name in (*spec.keys, spec.rows.row_id) if name not in known]),
+        _checks(spec, [name for name in (*spec.entity_keys, spec.rows.row_id) if name not in known]),
     )
 
 
@@ -213,7 +213,7 @@ def entity_rows(spec: ModelSpec, overrides: Sequence[str]) -> RowSchema:
         overrides: features that a row may give, instead of those that are read.
     """
     asked = [name for request in spec.features.request for name in _names(request.inputs)]
-    names = tuple(dict.fromkeys([*spec.keys, *spec.categories, *asked]))
+    names = tuple(dict.fromkeys([*spec.entity_keys, *spec.categories, *asked]))
     optional = [spec.rows.row_id] if spec.rows.row_id not in names else []
     given = {f.name: Check(f) for f in spec.features.features if f.name in overrides}
     return RowSchema(tuple(_checks(spec, names).values()), {**_checks(spec, optional), **given})

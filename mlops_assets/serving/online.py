@@ -67,7 +67,7 @@ class OnlineFeatures:
     )
 
     def __post_init__(self) -> None:
-        self._keys = self.spec.keys
+        self._keys = self.spec.entity_keys
         stored = [(f.name, v) for v in self.spec.features.views for f in self.spec.features.used(v)]
         self._ttl = {name: view.ttl for name, view in stored}
 

@@ -160,7 +160,7 @@ def _entity(spec: ModelSpec, given: Any, field: str) -> dict[str, Any]:
 
 
 def _key_columns(spec: ModelSpec) -> list[Column]:
-    names = dict.fromkeys([*spec.keys, spec.rows.row_id])
+    names = dict.fromkeys([*spec.entity_keys, spec.rows.row_id])
     return [spec.rows.column(name) for name in names]
 
 

@@ -93,7 +93,7 @@ class ModelRows:
     def __init__(self, spec: ModelSpec, online: OnlineFeatures) -> None:
         self.spec, self.online = spec, online
         self.inputs = spec.inputs
-        self.keys = spec.keys
+        self.keys = spec.entity_keys
         self.features: RowSchema = feature_rows(spec)
         self.entities: RowSchema = entity_rows(spec, spec.serving.overrides)
         self._asked = [check.name for check in self.entities.required]
