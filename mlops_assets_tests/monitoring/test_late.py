@@ -130,6 +130,18 @@ def test_nothing_is_stale_once_it_was_computed_however_late_a_label_comes(
     assert stale(world.platform, world.spec, as_of) == Stale((), ())
 
 
+def test_nothing_is_stale_once_it_was_computed_though_the_first_week_is_kept_in_part(
+    world: World,
+) -> None:
+    short(world, windows_kept=7)
+    filled(world, 10)
+    as_of = START + 12 * DAY
+    first = stale(world.platform, world.spec, as_of)
+    assert (first.days[0], first.weeks) == (date(6), (FIRST, FIRST + 7 * DAY))
+    computed(world, as_of)
+    assert stale(world.platform, world.spec, as_of) == Stale((), ())
+
+
 def batch(world: World, number: int, *, p: float = 0.5, amount: float = 1.0) -> None:
     """Batch predictions of a day."""
     rows = [
