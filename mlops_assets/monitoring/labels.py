@@ -194,8 +194,7 @@ def _by_log(
     platform: Platform, spec: ModelSpec, days: list[dt.date], as_of: dt.datetime
 ) -> list[str]:
     """Labels out of the outcomes log: by id, and by each set of keys that names an entity."""
-    # A day more than the last label in time may be of.
-    lake, last = platform.lake, days[-1] + dt.timedelta(spec.monitoring.label_days + 1)
+    lake, last = platform.lake, days[-1] + dt.timedelta(spec.monitoring.label_days)
     files = [
         found.paths[0]
         for day, found in lake.days(OUTCOMES.name).items()

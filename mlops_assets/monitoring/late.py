@@ -16,6 +16,7 @@ from mlops_assets.monitoring import results
 from mlops_assets.monitoring.labels import DayMark, day_marks, days_with_predictions
 from mlops_assets.monitoring.predictions import batch_table
 from mlops_assets.monitoring.reference import digest_of
+from mlops_assets.monitoring.settled import all_day_marks
 from mlops_assets.platform import Platform
 from mlops_assets.spec import ModelSpec
 from mlops_assets.stores.lake import Lake
@@ -56,7 +57,7 @@ def stale(platform: Platform, spec: ModelSpec, as_of: dt.datetime) -> Stale:
     # The week of the first day, and the days that trail it.
     start = _trailing(spec, _monday(files[0]))[0]
     before = [start + dt.timedelta(i) for i in range((files[0] - start).days)]
-    marks = day_marks(platform, spec, [*before, *files], as_of)
+    marks = all_day_marks(platform, spec, [*before, *files], as_of)
     own = [day for day in files if day in marks]
     if not own:
         return Stale((), ())
