@@ -49,9 +49,7 @@ def test_the_server_lives_through_releases_and_deaths_and_ends_in_order(
 
         # A release is followed without a failed request.
         release(own_shop, specs_in(home)[0], seed=1)
-        released = time.monotonic()
         wait_for(lambda: {version(client) for _ in range(8)} == {"2"})
-        assert time.monotonic() - released < 10
 
         # A worker that is killed is replaced, and what it answered is in its log.
         answered = len(_logged(home))

