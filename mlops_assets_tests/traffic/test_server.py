@@ -16,6 +16,7 @@ import pytest
 from mlops_assets.engines import duckdb as engine
 from mlops_assets.errors import DataError, DeclarationError, WindowError
 from mlops_assets.platform import Platform
+from mlops_assets.serving.auth import FILE as TOKENS
 from mlops_assets.serving.auth import create, revoke
 from mlops_assets.serving.worker import INFERENCE_LOG, OUTCOMES_LOG
 from mlops_assets.settings import Settings
@@ -159,6 +160,8 @@ def test_the_command_sends_the_token_and_ends_on_ctrl_c_with_the_summary(
             process.communicate()
     finally:
         revoke(home, "replay")
+        # Nobody may ask as long as there is a file without tokens.
+        (home / TOKENS).unlink()
         wait_for(lambda: server[0].get("/v2/models/returns/ready").status == 200)
     assert (process.returncode, error) == (0, "")
     sent = len(logged(home, INFERENCE_LOG))
