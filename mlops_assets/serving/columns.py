@@ -201,7 +201,9 @@ def feature_rows(spec: ModelSpec) -> RowSchema:
     known = {column.name for column in columns}
     return RowSchema(
         tuple(map(Check, columns)),
-        _checks(spec, [name for name in (*spec.entity_keys, spec.rows.row_id) if name not in known]),
+        _checks(
+            spec, [name for name in (*spec.entity_keys, spec.rows.row_id) if name not in known]
+        ),
     )
 
 
