@@ -27,6 +27,7 @@ from mlops_assets.core.performance import (
     label_maturity,
     regression_performance,
 )
+from mlops_assets.core.profile import LARGEST
 from mlops_assets.core.slices import StatedCoverage
 from mlops_assets.core.verdict import with_interval
 from mlops_assets.monitoring.drifts import Part
@@ -105,7 +106,8 @@ def scored(spec: ModelSpec, table: "pa.Table") -> Scored:
     outputs = {
         name: table[f"output:{name}"].to_numpy().astype(np.float64) for name in OUTPUTS[spec.task]
     }
-    says = np.logical_and.reduce([np.isfinite(found) for found in outputs.values()])
+    # What has no square says no more than what is not finite.
+    says = np.logical_and.reduce([np.abs(found) <= LARGEST for found in outputs.values()])
     return Scored(
         versions=table["version"].to_numpy(),
         arms=table["arm"].to_numpy(),
@@ -301,6 +303,10 @@ def _row(
     if limit is not None and not np.isfinite(limit):
         limit, outcome = None, "no data"
         text += "; no data to compare it with: the version has no reference"
+    elif limit is not None and np.isinf([found.low, found.high]).all():
+        # One absurd value, or one row: an interval that holds everything says nothing.
+        outcome = "no data"
+        text += "; no data: its interval holds everything"
     elif limit is not None:
         text += f", limit {limit:.4g}" if name != "coverage" else f", tolerance {limit:g}"
     return {**row, "value": found.value, "low": found.low, "high": found.high, "n": found.n,

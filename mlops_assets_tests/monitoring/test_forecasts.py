@@ -11,7 +11,7 @@ from mlops_assets.spec import Slice
 from mlops_assets.stores.inference_compaction import compact
 from mlops_assets.stores.inference_log import InferenceLog, Prediction
 from mlops_assets.stores.outcomes_log import Outcome
-from mlops_assets_tests.monitoring.world import START, World, made, reference, whole
+from mlops_assets_tests.monitoring.world import START, World, count, made, reference, whole
 
 HOUR = dt.timedelta(hours=1)
 
@@ -34,8 +34,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return found
 
 
-def predict(world: World, bias: float = 0.0) -> None:
-    """Three days of forecasts whose errors are normal, of the deviation 1.25."""
+def predict(world: World, bias: float = 0.0, absurd: float | None = None) -> None:
+    """Three days of forecasts whose errors are normal, of the deviation 1.25; one may be absurd."""
     rng = np.random.default_rng(1)
     log = InferenceLog(world.platform.settings.root / "inference_log", "w")
     outcomes = []
@@ -45,7 +45,8 @@ def predict(world: World, bias: float = 0.0) -> None:
         features = {"item": "tea", "amount_last": float(rng.normal(10, 2)),
                     "amount_2d": float(rng.exponential(5)),
                     "size_doubled": float(rng.integers(1, 10) * 2)}  # fmt: skip
-        outputs = {"forecast": forecast, "low": forecast - 2.06, "high": forecast + 2.06}
+        said = forecast if absurd is None or i < 899 else absurd
+        outputs = {"forecast": said, "low": forecast - 2.06, "high": forecast + 2.06}
         log.append(
             Prediction(f"p{i}", at, world.spec.name, "1", "champion", {"shop": "a"}, features,
                        {}, {}, outputs, 1.0)
@@ -81,6 +82,15 @@ def test_a_bias_is_lost_calibration_coverage_and_performance(world: World) -> No
     ):
         (row,) = whole(found[kind], window="trailing", metric=metric, kind="measured")
         assert row["outcome"] == "critical", metric
+
+
+def test_an_absurd_forecast_is_counted_and_hides_no_other(world: World) -> None:
+    predict(world, bias=2.0, absurd=1e200)
+    found = world.day(2)
+    for kind, metric in (("calibration_drift", "mean_error"), ("performance", "mae")):
+        (row,) = whole(found[kind], window="trailing", metric=metric, kind="measured")
+        assert row["outcome"] == "critical", row
+    assert count(found, "not_scored") == 1
 
 
 def test_what_forecasts_say_is_watched(world: World) -> None:
