@@ -163,6 +163,8 @@ class Mask:
             if value is None
             else self.hash(value)
             if name in self.hashed
+            else value
+            if type(value) is str
             else str(plain(value))
             for name, value in keys.items()
             if name not in self.dropped
@@ -313,6 +315,9 @@ def _outputs(outputs: Mapping[str, Any]) -> tuple[dict[str, float | None], dict[
     numbers: dict[str, float | None] = {}
     texts: dict[str, str] = {}
     for name, value in outputs.items():
+        if type(value) is float and value - value == 0.0:
+            numbers[name] = value
+            continue
         number, text = number_and_text(
             _encode_any(value) if isinstance(value, (list, tuple, dict)) else value
         )
