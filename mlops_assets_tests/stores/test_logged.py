@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mlops_assets.core.levels import levels
-from mlops_assets.stores.logged import level_sql
 from mlops_assets.spec import Slice
+from mlops_assets.stores.logged import level_sql
 
 
 @pytest.mark.parametrize(
