@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from mlops_assets.cli import _last_holdout, app
 from mlops_assets.console import operating
 from mlops_assets.core.operating import COVERAGE, ECE, Cell, World
+from mlops_assets.settings import Settings
 from mlops_assets.spec import GatePolicy
 from mlops_assets.stores.registry import ModelRegistry
 from mlops_assets_tests.end_to_end.conftest import command
@@ -67,12 +68,13 @@ def test_the_picture_is_drawn_into_the_file(
 def test_the_last_holdout_is_shown_beside_the_usual_sizes(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _last_holdout("returns") == []
+    settings = Settings(home=own_home)
+    assert _last_holdout("returns", settings) == []
     (own_home / "mlflow").mkdir(parents=True)
     (own_home / "mlflow" / "mlflow.db").touch()
     versions = [version(tags={}), version(PASSED, NOTHING), version(NOTHING)]
     monkeypatch.setattr(ModelRegistry, "versions", lambda _, model: versions)
-    assert _last_holdout("returns") == [27_233]
+    assert _last_holdout("returns", settings) == [27_233]
 
 
 def test_only_what_always_happened_is_told_as_100_percent_and_five_sizes_fit() -> None:
