@@ -115,7 +115,7 @@ def rollout_costs(platform: Platform) -> float:
     kept = moves.move(platform, spec, "advance", actor="ann", reason="to measure")
     table = canary_table(kept.traffic.id, kept.traffic.id, 5_000, canary="2", champion="1")
     worker.traffic.look()
-    turn = 0
+    turn, looks, pause = 0, 0, worker.options.poll_seconds
 
     def request() -> None:
         nonlocal turn
@@ -124,17 +124,17 @@ def rollout_costs(platform: Platform) -> float:
         worker.evidence.answered(table, arm, [0.3], [f"shop=a\x1fitem=i{turn}"], turn % 100 == 0)
 
     def look() -> None:
+        nonlocal looks
+        looks += 1
         for _ in range(100):  # what comes in within half a second
             request()
         worker.controller.look()
 
     per_request = cpu_of(request, 20_000)
+    # A decision every two seconds, and what was counted is written before each.
+    worker.controller.clock = lambda: looks * pause
     worker.controller.look()
-    # A decision every two seconds, what was counted as often as the worker looks.
-    clock = iter(range(10**6))
-    worker.controller.clock = lambda: next(clock) / 2
     per_look = cpu_of(look, 40) - 100 * per_request
-    pause = worker.options.poll_seconds
     share = per_request * 200 + per_look / pause
     print(
         f"\nevidence {per_request * 1e6:.2f} us per request, controller {per_look * 1e3:.2f} ms "
