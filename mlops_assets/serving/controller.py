@@ -24,7 +24,7 @@ from mlops_assets.serving.traffic import ACTOR, RolloutTraffic
 from mlops_assets.spec import ModelSpec
 
 DECIDE_SECONDS = 2.0
-"""Pause between two decisions on a rollout, and so between two writes of what was counted."""
+"""Pause between two decisions on a rollout."""
 
 RETRY_SECONDS = 60.0
 """Pause after a move that was not possible, such as a release that has to be approved."""
@@ -79,12 +79,13 @@ class Controller:
         self._written = {name: told for name, told in self._written.items() if name in kept}
         self._next = {name: moment for name, moment in self._next.items() if name in kept}
         for name, one in kept.items():
-            if one.model not in self.specs or self.clock() < self._next.get(name, 0.0):
+            if one.model not in self.specs:
                 continue
-            self._next[name] = self.clock() + DECIDE_SECONDS
             try:
                 self._write(name)
-                self._decide(one.model, name)
+                if self.clock() >= self._next.get(name, 0.0):
+                    self._next[name] = self.clock() + DECIDE_SECONDS
+                    self._decide(one.model, name)
             except LedgerError as late:
                 # Away, or another worker was quicker: the next look tells.
                 _log.info("nothing was decided on %s: %s", one.model, late)

@@ -131,7 +131,7 @@ def rollout_costs(platform: Platform) -> float:
         worker.controller.look()
 
     per_request = cpu_of(request, 20_000)
-    # A decision every two seconds, and what was counted is written before each.
+    # A decision every two seconds, what was counted as often as the worker looks.
     worker.controller.clock = lambda: looks * pause
     worker.controller.look()
     per_look = cpu_of(look, 40) - 100 * per_request
